@@ -18,6 +18,10 @@ class MalformedCheckRequest(ExtAuthzError):
     """The bytes of a Check call are no CheckRequest that can be decided: the caller's fault (gRPC INVALID_ARGUMENT)."""
 
 
+class NotAnHttpRequest(MalformedCheckRequest):
+    """A well-formed CheckRequest about something that is no HTTP request. It is denied, as nothing can be decided."""
+
+
 class UsageError(ExtAuthzError):
     """An option of the command line or a constructor cannot be used; the text says which and what to write instead."""
 

@@ -1,0 +1,192 @@
+"""Policies and keys -> decisions: the one place where authentication and authorization meet. Knows no transport.
+
+An `Authorizer` is immutable: a reload builds a new one. It has no clock but the one it is given, does no I/O and does
+not log. `decide` is the plain reading of a decision; `check` is the same decision on the hot path, with every answer
+that does not depend on the request made beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from time import time
+from typing import Literal
+
+from extauthz.authn.answers import refuse
+from extauthz.authn.authenticator import Authentication, Authenticator
+from extauthz.authn.keys import UNAVAILABLE, InlineKeys, KeySet, KeySetError, KeySource
+from extauthz.authz.policies import AuthorizationOptions, CompiledPolicies, Verdict, compile_policies
+from extauthz.checkapi.read import read_check_request
+from extauthz.checkapi.write import needs_clearing, write_decision
+from extauthz.decision import RBAC_DENIED_BODY, Decision
+from extauthz.errors import NotAnHttpRequest, PolicyError, Problem
+from extauthz.istio.resources import JwtRule, RequestAuthentication, Resources
+from extauthz.istio.workload import Workload, select
+from extauthz.request import ChangedRequest, Request
+
+RemoteKeys = Callable[[JwtRule, RequestAuthentication, Resources], KeySource]
+"""Gives the key source of a rule without inline keys (`jwksUri`, or OpenID discovery at the issuer)."""
+
+PAYLOAD_METADATA_KEY = "jwt_payload"
+"""Under this key of the answer's dynamic metadata (namespace `envoy.filters.http.ext_authz`) is the verified payload."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizerOptions:
+    """What an `Authorizer` is told beside the policies; the names are the command line's (`--trusted-hops`, ...)."""
+
+    workload: Workload | None = None
+    root_namespace: str = "istio-system"
+    trust_domain: str = "cluster.local"
+    trust_domain_aliases: tuple[str, ...] = ()
+    jwt_algorithms: Literal["all", "rsa"] = "all"
+    trusted_hops: int = 0
+    cluster_domain: str = "cluster.local"
+    provider: str = ""
+
+
+class Authorizer:
+    """The policies of one workload, compiled.
+
+    `resources` may hold more than applies; what applies to `options.workload` is selected (all of it when None).
+    `remote_keys` gives the key sources of rules without inline keys; without it those keys are never there, and tokens
+    that need them are refused as the mesh does before its first fetch. Raises PolicyError with every problem found.
+    """
+
+    def __init__(
+        self,
+        resources: Resources,
+        options: AuthorizerOptions | None = None,
+        *,
+        remote_keys: RemoteKeys | None = None,
+    ) -> None:
+        self.options = options or AuthorizerOptions()
+        self.resources = select(resources, self.options.workload, self.options.root_namespace)
+        problems: list[Problem] = []
+        rules = list(_rules(self.resources, resources, remote_keys, problems))
+        try:
+            self.policies = compile_policies(
+                self.resources.authorization_policies, _authorization_options(self.options)
+            )
+        except PolicyError as error:
+            problems.extend(error.problems)
+        if problems:
+            raise PolicyError(problems)
+        self.authenticator = Authenticator(rules, algorithms=self.options.jwt_algorithms)
+        self.reasons: dict[str, int] = {}
+        """How often each reason was the answer of `check`; plain integers, read when metrics are scraped."""
+        self._custom = self.policies.custom if self.policies.has_custom else None
+        self._authenticate = self.authenticator.authenticate
+        self._authorize = self.policies.decide
+        self._denials: dict[str, bytes] = {}
+
+    def decide(self, request: Request, now: float) -> Decision:
+        """Allow or deny one request at the time `now` (Unix seconds): CUSTOM, authentication, AUDIT, DENY, ALLOW."""
+        verdict = self._custom(request) if self._custom is not None else None
+        if verdict is not None:
+            return _decision(verdict, None)
+        authentication = self._authenticate(request, now)
+        if authentication.refusal is not None:
+            return refuse(request, authentication.refusal)
+        changes = authentication.changes
+        seen = ChangedRequest(request, changes) if changes else request
+        return _decision(self._authorize(seen, authentication.identity), authentication)
+
+    def check(self, message: bytes) -> bytes:
+        """Answer a Check call now: CheckRequest bytes to CheckResponse bytes.
+
+        Raises MalformedCheckRequest when the bytes are no CheckRequest.
+        """
+        try:
+            request = read_check_request(message)
+        except NotAnHttpRequest:
+            return self._count_and_write(_NOT_HTTP)
+        if self._custom is not None and (verdict := self._custom(request)) is not None:
+            return self._count_and_write(_decision(verdict, None))
+        authentication = self._authenticate(request, time())
+        if authentication.refusal is not None:
+            return self._count_and_write(refuse(request, authentication.refusal))
+        changes = authentication.changes
+        verdict = self._authorize(ChangedRequest(request, changes) if changes else request, authentication.identity)
+        reason = verdict.reason
+        self.reasons[reason] = self.reasons.get(reason, 0) + 1
+        if verdict.metadata:
+            return self._write(_decision(verdict, authentication), len(message))
+        if not verdict.allowed:
+            denial = self._denials.get(reason)
+            if denial is None:
+                denial = self._denials[reason] = write_decision(_decision(verdict, None))
+            return denial
+        if changes and needs_clearing(changes, len(message)):
+            return self._write(_decision(verdict, authentication), len(message))
+        answer = authentication.answer
+        if answer is None:
+            answer = authentication.answer = write_decision(_decision(verdict, authentication))
+        return answer
+
+    def check_logged(self, message: bytes) -> tuple[bytes, Request | None, Decision]:
+        """As `check`, with what a decision log wants to know; the request is None when the call asked about none."""
+        try:
+            request = read_check_request(message)
+        except NotAnHttpRequest:
+            return self._count_and_write(_NOT_HTTP), None, _NOT_HTTP
+        decision = self.decide(request, time())
+        self.reasons[decision.reason] = self.reasons.get(decision.reason, 0) + 1
+        return self._write(decision, len(message)), request, decision
+
+    def _count_and_write(self, decision: Decision) -> bytes:
+        self.reasons[decision.reason] = self.reasons.get(decision.reason, 0) + 1
+        return write_decision(decision)
+
+    @staticmethod
+    def _write(decision: Decision, request_bytes: int) -> bytes:
+        return write_decision(decision, clear_first=needs_clearing(decision.changes, request_bytes))
+
+
+_NOT_HTTP = Decision(False, 403, RBAC_DENIED_BODY, reason="not_an_http_request")
+
+
+def _decision(verdict: Verdict, authentication: Authentication | None) -> Decision:
+    if not verdict.allowed:
+        return Decision(
+            False,
+            403,
+            RBAC_DENIED_BODY,
+            (("content-type", "text/plain"),),
+            verdict.reason,
+            metadata=verdict.metadata,
+        )
+    if authentication is None:
+        return Decision(True, reason=verdict.reason, metadata=verdict.metadata)
+    claims = authentication.identity.claims
+    metadata = {**verdict.metadata, PAYLOAD_METADATA_KEY: claims} if claims else verdict.metadata
+    return Decision(True, reason=verdict.reason, changes=authentication.changes, metadata=metadata)
+
+
+def _authorization_options(options: AuthorizerOptions) -> AuthorizationOptions:
+    return AuthorizationOptions(
+        trust_domain=options.trust_domain,
+        trust_domain_aliases=options.trust_domain_aliases,
+        root_namespace=options.root_namespace,
+        trusted_hops=options.trusted_hops,
+        provider=options.provider,
+    )
+
+
+def _rules(
+    selected: Resources, everything: Resources, remote_keys: RemoteKeys | None, problems: list[Problem]
+) -> Iterator[tuple[JwtRule, KeySource]]:
+    """Every rule that applies with the source of its keys. Key sets that cannot be used are added to `problems`."""
+    for policy in selected.request_authentications:
+        for index, rule in enumerate(policy.jwt_rules):
+            if rule.jwks:
+                try:
+                    yield rule, InlineKeys(KeySet.parse(rule.jwks))
+                except KeySetError as error:
+                    line = policy.origin.line(("spec", "jwtRules", index, "jwks"))
+                    field = f"spec.jwtRules[{index}].jwks"
+                    problems.append(Problem(policy.origin.file, line, field, str(error), code="bad-key-set"))
+            elif remote_keys is not None:
+                yield rule, remote_keys(rule, policy, everything)
+            else:
+                yield rule, InlineKeys(UNAVAILABLE)

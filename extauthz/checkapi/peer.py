@@ -1,0 +1,54 @@
+"""The identities in a peer certificate that Envoy's RBAC compares a principal with."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from urllib.parse import unquote_to_bytes
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from extauthz.request import wire_text
+
+CERTIFICATE_CACHE_ENTRIES = 4096
+"""Parsed certificates that are kept: a workload has few peers, and parsing one costs more than a decision."""
+
+MAX_CERTIFICATE_BYTES = 64 * 1024
+
+
+@lru_cache(maxsize=CERTIFICATE_CACHE_ENTRIES)
+def peer_principals(certificate: str, principal: str) -> tuple[str, ...]:
+    """URI SANs, DNS SANs and subject of a client certificate, as Envoy's RBAC `authenticated` looks at them.
+
+    `certificate` is `attributes.source.certificate` (URL-encoded PEM, sent with `include_peer_certificate`) and
+    `principal` is `attributes.source.principal` (the first of them that Envoy found). Without a readable certificate
+    the principal is all that is known; without either there is no client certificate.
+    """
+    known = (wire_text(principal),) if principal else ()
+    if not certificate or len(certificate) > MAX_CERTIFICATE_BYTES:
+        return known
+    try:
+        parsed = x509.load_pem_x509_certificate(unquote_to_bytes(certificate))
+        found = (*_alternative_names(parsed), wire_text(_rfc2253(parsed.subject)))
+    except ValueError:
+        return known
+    return tuple(dict.fromkeys(name for name in (*found, *known) if name))
+
+
+def _alternative_names(certificate: x509.Certificate) -> list[str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return [
+        *names.get_values_for_type(x509.UniformResourceIdentifier),
+        *names.get_values_for_type(x509.DNSName),
+    ]
+
+
+_SHORT_NAMES = {NameOID.EMAIL_ADDRESS: "emailAddress", NameOID.SERIAL_NUMBER: "serialNumber"}
+
+
+def _rfc2253(name: x509.Name) -> str:
+    """The subject as Envoy prints it: RFC 2253, last part first."""
+    return name.rfc4514_string(_SHORT_NAMES)

@@ -1,0 +1,125 @@
+"""CheckRequest bytes -> `Request`. Attributes that no policy reads are never taken out of the message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from google.protobuf.struct_pb2 import Struct, Value
+
+from extauthz.checkapi.peer import peer_principals
+from extauthz.errors import MalformedCheckRequest, NotAnHttpRequest
+from extauthz.protos.external_auth_pb2 import AttributeContext, CheckRequest
+from extauthz.request import NO_LINES, Request, wire_text
+
+_parse = CheckRequest.FromString
+
+
+class CheckedRequest(Request):
+    """A request read from a CheckRequest; all but method, path and host is derived when it is first looked at."""
+
+    __slots__ = ("_attributes", "_headers", "_http", "_raw_headers")
+
+    def __init__(self, attributes: AttributeContext, http: AttributeContext.HttpRequest) -> None:
+        self._attributes = attributes
+        self._http = http
+        self.method = http.method
+        self.path = http.path
+
+    def __getattr__(self, name: str) -> Any:
+        # Reached only while the slot is empty: derive the value and keep it there.
+        derive = _DERIVED.get(name)
+        if derive is None:
+            raise AttributeError(name)
+        value = derive(self)
+        setattr(self, name, value)
+        return value
+
+    def lines(self, name: str) -> Sequence[str]:
+        raw = self._raw_headers
+        if raw is None:
+            value = self._headers.get(name)
+            if value is not None:
+                return (value if value.isascii() else wire_text(value),)
+        else:
+            lines = raw.get(name)
+            if lines is not None:
+                return [line.decode("latin-1") for line in lines]
+        return super().lines(name) if name[:1] == ":" or name == "host" else NO_LINES
+
+
+def read_check_request(message: bytes) -> Request:
+    """The HTTP request that a Check call asks about.
+
+    Both forms of headers are read: `headers` (values joined with commas) and, with Envoy's `encode_raw_headers`,
+    `header_map` (each line with its exact bytes). Raises MalformedCheckRequest when the bytes are no CheckRequest, and
+    NotAnHttpRequest when they are one that asks about something else (a TCP connection).
+    """
+    try:
+        attributes = _parse(message).attributes
+    except DecodeError as error:
+        raise MalformedCheckRequest("not a CheckRequest") from error
+    http = attributes.request.http
+    if not http.method:
+        raise NotAnHttpRequest("the CheckRequest has no HTTP request")
+    return CheckedRequest(attributes, http)
+
+
+def _raw_headers(request: CheckedRequest) -> Mapping[str, Sequence[bytes]] | None:
+    """Lines by name from `header_map`; None when Envoy sent the joined form."""
+    entries = request._http.header_map.headers
+    if not entries:
+        return None
+    lines: dict[str, list[bytes]] = {}
+    for entry in entries:
+        # Envoy fills raw_value; value is read for clients that fill only the older field.
+        line = entry.raw_value or entry.value.encode()
+        known = lines.get(entry.key)
+        if known is None:
+            lines[entry.key] = [line]
+        else:
+            known.append(line)
+    return lines
+
+
+def _header_lines(request: CheckedRequest) -> Mapping[str, Sequence[str]]:
+    raw = request._raw_headers
+    if raw is None:
+        return {name: (wire_text(value),) for name, value in request._headers.items() if name[:1] != ":"}
+    return {name: [line.decode("latin-1") for line in lines] for name, lines in raw.items() if name[:1] != ":"}
+
+
+def _metadata(request: CheckedRequest) -> Mapping[str, Any]:
+    return {name: _struct(value) for name, value in request._attributes.metadata_context.filter_metadata.items()}
+
+
+def _struct(struct: Struct) -> dict[str, Any]:
+    return {name: _value(value) for name, value in struct.fields.items()}
+
+
+def _value(value: Value) -> Any:
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        return _struct(value.struct_value)
+    if kind == "list_value":
+        return [_value(item) for item in value.list_value.values]
+    return getattr(value, kind) if kind and kind != "null_value" else None
+
+
+_DERIVED: dict[str, Callable[[CheckedRequest], Any]] = {
+    "host": lambda request: request._http.host,
+    "scheme": lambda request: request._http.scheme,
+    "_headers": lambda request: request._http.headers,
+    "_raw_headers": _raw_headers,
+    "header_lines": _header_lines,
+    "source_address": lambda request: request._attributes.source.address.socket_address.address,
+    "source_port": lambda request: request._attributes.source.address.socket_address.port_value,
+    "destination_address": lambda request: request._attributes.destination.address.socket_address.address,
+    "destination_port": lambda request: request._attributes.destination.address.socket_address.port_value,
+    "peer_principals": lambda request: peer_principals(
+        request._attributes.source.certificate, request._attributes.source.principal
+    ),
+    "server_name": lambda request: request._attributes.tls_session.sni,
+    "metadata": _metadata,
+}

@@ -1,0 +1,47 @@
+"""The command line: which commands there are. Each lives in the module of its name and is imported only when it runs.
+
+Commands turn options into calls and results into output and an exit status; they hold no logic of their own.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+COMMANDS = (
+    "serve",
+    "check",
+    "validate",
+    "verify",
+    "envoy-config",
+    "jwks",
+    "token",
+    "demo",
+    "null",
+    "healthcheck",
+    "version",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its status: 0, 1 for a negative answer, 2 for wrong usage or unusable policies."""
+    import typer
+
+    from extauthz.cli.output import reporting_errors
+
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    app = typer.Typer(
+        help="Envoy external authorization that enforces Istio's policies exactly as the mesh does.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(lambda: None)
+    # Start-up time counts for a sidecar: the other commands' imports are paid only by help and completion.
+    for name in given[:1] if given and given[0] in COMMANDS else COMMANDS:
+        module = import_module(f"extauthz.cli.{name.replace('-', '_')}")
+        app.command(name)(module.command)
+    with reporting_errors():
+        app(given, prog_name="extauthz")
