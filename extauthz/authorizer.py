@@ -15,7 +15,7 @@ from typing import Literal
 from extauthz.authn.answers import refuse
 from extauthz.authn.authenticator import Authentication, Authenticator
 from extauthz.authn.keys import UNAVAILABLE, InlineKeys, KeySet, KeySetError, KeySource
-from extauthz.authz.policies import AuthorizationOptions, CompiledPolicies, Verdict, compile_policies
+from extauthz.authz.policies import AuthorizationOptions, Verdict, compile_policies
 from extauthz.checkapi.read import read_check_request
 from extauthz.checkapi.write import needs_clearing, write_decision
 from extauthz.decision import RBAC_DENIED_BODY, Decision
@@ -28,7 +28,7 @@ RemoteKeys = Callable[[JwtRule, RequestAuthentication, Resources], KeySource]
 """Gives the key source of a rule without inline keys (`jwksUri`, or OpenID discovery at the issuer)."""
 
 PAYLOAD_METADATA_KEY = "jwt_payload"
-"""Under this key of the answer's dynamic metadata (namespace `envoy.filters.http.ext_authz`) is the verified payload."""
+"""Where the verified payload is in the answer's dynamic metadata (namespace `envoy.filters.http.ext_authz`)."""
 
 
 @dataclass(frozen=True, slots=True)

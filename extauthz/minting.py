@@ -12,7 +12,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 
 ALGORITHMS = (
@@ -64,6 +64,29 @@ class SigningKey:
         else:
             private = ed25519.Ed25519PrivateKey.generate()
         return cls(algorithm, kid, private)
+
+    @classmethod
+    def from_text(cls, text: str, algorithm: str, kid: str) -> SigningKey:
+        """The key that `private_text` wrote: PEM, or for HS* the base64url of the secret. Raises ValueError."""
+        if algorithm not in ALGORITHMS:
+            raise ValueError(f"unknown algorithm {algorithm!r}; one of {', '.join(ALGORITHMS)}")
+        if algorithm[:2] == "HS":
+            return cls(algorithm, kid, base64.urlsafe_b64decode(text.strip() + "=="))
+        private = serialization.load_pem_private_key(text.encode(), None)
+        families = {"RS": rsa.RSAPrivateKey, "PS": rsa.RSAPrivateKey, "ES": ec.EllipticCurvePrivateKey}
+        if not isinstance(private, families.get(algorithm[:2], ed25519.Ed25519PrivateKey)):
+            raise ValueError(f"not a key for {algorithm}")
+        assert isinstance(private, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey)
+        return cls(algorithm, kid, private)
+
+    def private_text(self) -> str:
+        """The private key as PEM (PKCS #8, not encrypted), or for HS* the secret as base64url."""
+        if isinstance(self.private, bytes):
+            return base64url(self.private) + "\n"
+        pem = self.private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return pem.decode("ascii")
 
     def jwk(self, *, with_alg: bool = True, **extra: Any) -> dict[str, Any]:
         """The public JSON Web Key (RFC 7517); for HS* the shared key. `extra` members are added, None removes one."""

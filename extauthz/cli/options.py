@@ -90,7 +90,7 @@ def authorizer_options(
     cluster_domain: str,
     provider: str,
 ) -> AuthorizerOptions:
-    """The options of an `Authorizer` from those of the command line. Raises UsageError for a value that cannot be used."""
+    """The options of an `Authorizer` from those of the command line. Raises UsageError for an unusable value."""
     if jwt_algorithms not in ("all", "rsa"):
         raise UsageError(f"--jwt-algorithms {jwt_algorithms!r}: use all or rsa")
     return AuthorizerOptions(

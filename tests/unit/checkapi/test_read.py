@@ -1,0 +1,89 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extauthz.checkapi.build import Connection, check_request
+from extauthz.checkapi.read import read_check_request
+from extauthz.errors import MalformedCheckRequest, NotAnHttpRequest
+from extauthz.protos.external_auth_pb2 import CheckRequest
+
+
+def read(*arguments, **options):
+    message = check_request(*arguments, **options)
+    assert message is not None
+    return read_check_request(message)
+
+
+@pytest.mark.parametrize("raw_headers", [True, False])
+def test_both_forms_of_headers_are_read(raw_headers):
+    request = read("GET", "/p?q", [("X-A", "1"), ("Authorization", "t")], host="h:80", raw_headers=raw_headers)
+    assert (request.method, request.path, request.host, request.scheme) == ("GET", "/p?q", "h:80", "http")
+    assert list(request.lines("x-a")) == ["1"]
+    assert list(request.lines("authorization")) == ["t"]
+    assert list(request.lines("absent")) == []
+    assert list(request.lines("host")) == list(request.lines(":authority")) == ["h:80"]
+    assert {name: list(lines) for name, lines in request.header_lines.items()} == {
+        "x-a": ["1"],
+        "authorization": ["t"],
+        "x-forwarded-proto": ["http"],
+    }
+
+
+def test_raw_headers_keep_their_lines_and_bytes():
+    request = read("GET", "/", [("x-h", "a"), ("x-h", "a"), ("x-h", "\xff")])
+    assert list(request.lines("x-h")) == ["a", "a", "\xff"]
+
+
+def test_joined_headers_are_one_line_of_wire_text():
+    request = read("GET", "/", [("x-h", "Zo\xc3\xab"), ("x-h", "\xff")], raw_headers=False)
+    assert list(request.lines("x-h")) == ["Zo\xc3\xab,!"]
+
+
+def test_pseudo_headers_are_known_when_envoy_sends_only_some_headers():
+    message = CheckRequest()
+    http = message.attributes.request.http
+    http.method, http.path, http.host = "GET", "/p", "h"
+    http.headers["x-a"] = "1"
+    request = read_check_request(message.SerializeToString())
+    assert list(request.lines(":path")) == ["/p"]
+    assert list(request.lines(":method")) == ["GET"]
+
+
+def test_the_connection_is_read():
+    request = read(
+        "GET",
+        "/",
+        connection=Connection(
+            "192.0.2.7", 4711, "198.51.100.1", 8080, principal="spiffe://a/ns/b/sa/c", server_name="s"
+        ),
+    )
+    assert (request.source_address, request.source_port) == ("192.0.2.7", 4711)
+    assert (request.destination_address, request.destination_port) == ("198.51.100.1", 8080)
+    assert list(request.peer_principals) == ["spiffe://a/ns/b/sa/c"]
+    assert request.server_name == "s"
+
+
+def test_filter_metadata_becomes_plain_values():
+    message = CheckRequest()
+    message.attributes.request.http.method = "GET"
+    struct = message.attributes.metadata_context.filter_metadata["envoy.filters.x"]
+    struct.update({"s": "v", "n": 1.5, "b": True, "l": ["a", {"k": None}]})
+    request = read_check_request(message.SerializeToString())
+    assert request.metadata == {"envoy.filters.x": {"s": "v", "n": 1.5, "b": True, "l": ["a", {"k": None}]}}
+
+
+def test_a_request_without_http_part_is_told_apart_from_garbage():
+    with pytest.raises(NotAnHttpRequest):
+        read_check_request(b"")
+    with pytest.raises(MalformedCheckRequest):
+        read_check_request(b"\xff\xff")
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(message):
+    try:
+        request = read_check_request(message)
+    except MalformedCheckRequest:
+        return
+    request.lines("authorization")
+    assert isinstance(request.path, str)
