@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extauthz.checkapi.build import Connection, check_request
-from extauthz.checkapi.read import read_check_request
+from extauthz.checkapi.read import check_request_reader, read_check_request
 from extauthz.errors import MalformedCheckRequest, NotAnHttpRequest
 from extauthz.protos.external_auth_pb2 import CheckRequest
 
@@ -87,3 +87,56 @@ def test_any_bytes_are_read_or_refused(message):
         return
     request.lines("authorization")
     assert isinstance(request.path, str)
+
+
+# --- the extension that reads plain messages ---
+
+NAMES = ("authorization", "x-a", "cookie")
+
+
+def seen(request, names=(*NAMES, "x-other", "host", ":path")):
+    return request.method, request.path, request.host, request.scheme, {n: list(request.lines(n)) for n in names}
+
+
+headers = st.lists(
+    st.tuples(
+        st.sampled_from(["authorization", "x-a", "X-A", "cookie", "x-other", "accept", "x-forwarded-proto"]),
+        st.text(st.characters(max_codepoint=255), max_size=20),
+    ),
+    max_size=12,
+)
+
+
+@given(headers, st.booleans(), st.sampled_from(["/", "/p?access_token=x", "http://o/x"]))
+def test_the_scanner_reads_what_the_codec_reads(pairs, raw_headers, target):
+    message = check_request("GET", target, pairs, host="h", raw_headers=raw_headers)
+    assert message is not None
+    assert seen(check_request_reader(NAMES)(message)) == seen(read_check_request(message))
+
+
+@given(headers, st.booleans(), st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=4), st.data())
+def test_a_damaged_message_is_never_read_differently(pairs, raw_headers, damage, data):
+    message = bytearray(check_request("GET", "/p", pairs, host="h", raw_headers=raw_headers) or b"")
+    for place, byte in damage:
+        message[place % len(message)] = byte
+    message = bytes(message[: data.draw(st.integers(0, len(message)))])
+    try:
+        expected = seen(read_check_request(message))
+    except MalformedCheckRequest:
+        # The scanner does not look at everything; what it does not reach cannot let anybody in.
+        return
+    assert seen(check_request_reader(NAMES)(message)) == expected
+
+
+def test_a_header_with_very_many_lines_is_left_to_the_codec():
+    message = check_request("GET", "/", [("x-a", str(i)) for i in range(200)])
+    assert message is not None
+    assert list(check_request_reader(NAMES)(message).lines("x-a")) == [str(i) for i in range(200)]
+
+
+def test_other_attributes_of_a_scanned_request_are_there_when_asked_for():
+    message = check_request("GET", "/", connection=Connection("192.0.2.7"))
+    assert message is not None
+    request = check_request_reader(NAMES)(message)
+    assert request.source_address == "192.0.2.7"
+    assert request.header_lines["x-forwarded-proto"] == ["http"]

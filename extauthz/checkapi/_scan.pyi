@@ -1,0 +1,3 @@
+from collections.abc import Mapping
+
+def scan(message: bytes, names: tuple[str, ...]) -> tuple[str, str, str, Mapping[str, tuple[str, ...]]] | None: ...
