@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 TESTS ?= tests
 WORKERS ?= auto
 
-.PHONY: help setup run test lint format bench bench-quick verify protos audit dist clean native-tools
+.PHONY: help setup run test lint format bench bench-quick verify protos audit dist clean native-tools load-tools
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets
@@ -43,6 +43,21 @@ lint: $(READY)  ## ruff and mypy --strict
 format: $(READY)  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: $(READY) load-tools  ## Measure everything (about ten minutes), write benchmarks/results
+	$(BIN)/python -m benchmarks
+
+bench-quick: $(READY) load-tools  ## Measure roughly (about a minute)
+	$(BIN)/python -m benchmarks --quick
+
+load-tools:
+	@for tool in h2load:nghttp2-client nghttpd:nghttp2-server wrk:wrk; do \
+	  command -v "$${tool%%:*}" >/dev/null && continue; \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get -qq install -y "$${tool##*:}" >/dev/null; \
+	  else echo "install $${tool##*:} first (it has $${tool%%:*})"; exit 2; fi; done
+
+verify: $(READY)  ## Compare with the real Envoy for longer than the tests do
+	$(BIN)/extauthz verify --random-policies 500 --fuzz 50000 --seed 1
 
 protos: $(READY)  ## Rebuild the message modules from protos/
 	$(BIN)/python protos/generate.py

@@ -10,10 +10,10 @@ from cryptography.x509.oid import NameOID
 
 from extauthz.request import wire_text
 
-CERTIFICATE_CACHE_ENTRIES = 4096
+CERTIFICATE_CACHE_ENTRIES = 1024
 """Parsed certificates that are kept: a workload has few peers, and parsing one costs more than a decision."""
 
-MAX_CERTIFICATE_BYTES = 64 * 1024
+MAX_CERTIFICATE_BYTES = 32 * 1024
 
 
 @lru_cache(maxsize=CERTIFICATE_CACHE_ENTRIES)

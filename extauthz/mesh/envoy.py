@@ -180,19 +180,25 @@ def _socket_address(address: Mapping[str, Any]) -> tuple[str, int]:
 
 @contextmanager
 def run_envoy(
-    bootstrap: Mapping[str, Any], *, binary: str = "", concurrency: int = 1, directory: Path | None = None
+    bootstrap: Mapping[str, Any],
+    *,
+    binary: str = "",
+    concurrency: int = 1,
+    directory: Path | None = None,
+    prefix: Sequence[str] = (),
 ) -> Iterator[Envoy]:
     """Run Envoy with a bootstrap until the block is left; its admin port must be in the bootstrap (port 0 is fine).
 
-    `directory` is where configuration and log go, and is kept; by default a temporary one. Raises UsageError without an
-    Envoy, ConfigRejected when it refuses the bootstrap, EnvoyError when it does not get ready.
+    `directory` is where configuration and log go, and is kept; by default a temporary one. `prefix` is put before the
+    command (`taskset -c 0`). Raises UsageError without an Envoy, ConfigRejected when it refuses the bootstrap,
+    EnvoyError when it does not get ready.
     """
     with tempfile.TemporaryDirectory(prefix="extauthz-envoy-") as temporary:
         place = directory or Path(temporary)
         (place / "envoy.json").write_text(json.dumps(bootstrap))
         arguments = ("-c", str(place / "envoy.json"), "--admin-address-path", str(place / "admin"), *_FLAGS)
         command = [find_envoy(binary), *arguments, "--concurrency", str(concurrency), "-l", "warning"]
-        with _child(command, place / "log") as process:
+        with _child([*prefix, *command], place / "log") as process:
             envoy = Envoy(process, _await_admin(process, place), place)
             _await_ready(envoy)
             yield envoy

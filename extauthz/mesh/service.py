@@ -33,12 +33,17 @@ class Service:
 
 
 @contextmanager
-def run_service(arguments: Sequence[str]) -> Iterator[Service]:
-    """Run `extauthz ARGUMENTS` until the block is left; yields once its ready line is out. Raises ServiceError."""
+def run_service(
+    arguments: Sequence[str], *, prefix: Sequence[str] = (), program: Sequence[str] = (sys.executable, "-m", "extauthz")
+) -> Iterator[Service]:
+    """Run `extauthz ARGUMENTS` until the block is left; yields once its ready line is out. Raises ServiceError.
+
+    `prefix` is put before the command (`taskset -c 0`); `program` is another program that prints such a line.
+    """
     # Options come from the arguments alone, not from the environment of whoever runs a demo or a test.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("EXTAUTHZ_")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "extauthz", *arguments],
+        [*prefix, *program, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
