@@ -114,6 +114,10 @@ class Request:
                 return (value,) if value else NO_LINES
         return self.header_lines.get(name, NO_LINES)
 
+    def received_lines(self, name: str) -> Sequence[str]:
+        """As `lines`, before authentication changed anything: what the proxy looked at ahead of its filters."""
+        return self.lines(name)
+
 
 _PSEUDO_HEADERS = {
     ":path": "path",
@@ -168,3 +172,6 @@ class ChangedRequest(Request):
         if name == ":path":
             return (self.path,)
         return self._original.lines(name)
+
+    def received_lines(self, name: str) -> Sequence[str]:
+        return self._original.received_lines(name)
