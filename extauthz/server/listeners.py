@@ -134,6 +134,20 @@ def bind(address: Address, *, mode: int = 0o660, share: bool = False, option: st
     return listener
 
 
+def reserve(address: Address, option: str = "--listen") -> socket.socket:
+    """Bind without listening, shared: keeps a port (which one 0 becomes) while those who listen on it come and go."""
+    family, host = resolve(address, option)[0]
+    holder = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        with explained(address, option):
+            holder.bind((host, address.port))
+    except BaseException:
+        holder.close()
+        raise
+    return holder
+
+
 def bound(listener: socket.socket) -> Address:
     """The address that a bound socket has."""
     name = listener.getsockname()
