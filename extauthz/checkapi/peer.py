@@ -2,37 +2,59 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from threading import Lock
 from urllib.parse import unquote_to_bytes
 
+from cachetools import LRUCache
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from extauthz.request import wire_text
 
-CERTIFICATE_CACHE_ENTRIES = 1024
-"""Parsed certificates that are kept: a workload has few peers, and parsing one costs more than a decision."""
+CERTIFICATE_CACHE_BYTES = 16 * 1024 * 1024
+"""Certificates that are remembered with their names: parsing one costs more than a decision."""
 
-MAX_CERTIFICATE_BYTES = 32 * 1024
+MAX_CERTIFICATE_BYTES = 64 * 1024
+
+_ENTRY_BYTES = 512
 
 
-@lru_cache(maxsize=CERTIFICATE_CACHE_ENTRIES)
-def peer_principals(certificate: str, principal: str) -> tuple[str, ...]:
-    """URI SANs, DNS SANs and subject of a client certificate, as Envoy's RBAC `authenticated` looks at them.
+class PeerCertificates:
+    """Reads client certificates, and remembers those it has read. For use by several threads."""
 
-    `certificate` is `attributes.source.certificate` (URL-encoded PEM, sent with `include_peer_certificate`) and
-    `principal` is `attributes.source.principal` (the first of them that Envoy found). Without a readable certificate
-    the principal is all that is known; without either there is no client certificate.
-    """
-    known = (wire_text(principal),) if principal else ()
-    if not certificate or len(certificate) > MAX_CERTIFICATE_BYTES:
-        return known
+    def __init__(self, cache_bytes: int = CERTIFICATE_CACHE_BYTES) -> None:
+        self._read: LRUCache[str, tuple[str, tuple[str, ...]]] = LRUCache(
+            cache_bytes, getsizeof=lambda entry: len(entry[0]) + _ENTRY_BYTES
+        )
+        self._lock = Lock()
+
+    def principals(self, certificate: str, principal: str) -> tuple[str, ...]:
+        """URI SANs, DNS SANs and subject of a client certificate, as Envoy's RBAC `authenticated` looks at them.
+
+        `certificate` is `attributes.source.certificate` (URL-encoded PEM, sent with `include_peer_certificate`) and
+        `principal` is `attributes.source.principal` (the first of them that Envoy found). Without a readable
+        certificate the principal is all that is known; without either there is no client certificate.
+        """
+        known = (wire_text(principal),) if principal else ()
+        if not certificate or len(certificate) > MAX_CERTIFICATE_BYTES:
+            return known
+        with self._lock:
+            entry = self._read.get(certificate)
+        if entry is None:
+            entry = (certificate, _names(certificate))
+            with self._lock:
+                self._read[certificate] = entry
+        names = entry[1]
+        return names if not known or known[0] in names else (*names, *known)
+
+
+def _names(certificate: str) -> tuple[str, ...]:
     try:
         parsed = x509.load_pem_x509_certificate(unquote_to_bytes(certificate))
         found = (*_alternative_names(parsed), wire_text(_rfc2253(parsed.subject)))
     except ValueError:
-        return known
-    return tuple(dict.fromkeys(name for name in (*found, *known) if name))
+        return ()
+    return tuple(dict.fromkeys(name for name in found if name))
 
 
 def _alternative_names(certificate: x509.Certificate) -> list[str]:

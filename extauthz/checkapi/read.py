@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct, Value
 
-from extauthz.checkapi.peer import peer_principals
+from extauthz.checkapi.peer import PeerCertificates
 from extauthz.errors import MalformedCheckRequest, NotAnHttpRequest
 from extauthz.protos.external_auth_pb2 import AttributeContext, CheckRequest
 from extauthz.request import NO_LINES, Request, wire_text
@@ -22,6 +22,7 @@ MAX_SCANNED_HEADERS = 64
 """Policies that read more headers than this are served by the codec: each header is compared with each name."""
 
 _parse = CheckRequest.FromString
+_peers = PeerCertificates()
 
 
 class CheckedRequest(Request):
@@ -169,7 +170,7 @@ _DERIVED: dict[str, Callable[[CheckedRequest], Any]] = {
     "source_port": lambda request: request._attributes.source.address.socket_address.port_value,
     "destination_address": lambda request: request._attributes.destination.address.socket_address.address,
     "destination_port": lambda request: request._attributes.destination.address.socket_address.port_value,
-    "peer_principals": lambda request: peer_principals(
+    "peer_principals": lambda request: _peers.principals(
         request._attributes.source.certificate, request._attributes.source.principal
     ),
     "server_name": lambda request: request._attributes.tls_session.sni,

@@ -5,8 +5,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from extauthz.checkapi.peer import peer_principals
+from extauthz.checkapi.peer import MAX_CERTIFICATE_BYTES, PeerCertificates
 from extauthz.minting import SigningKey
+
+peer_principals = PeerCertificates().principals
 
 
 def certificate(*names: x509.GeneralName, subject: str = "") -> str:
@@ -47,3 +49,13 @@ def test_without_a_readable_certificate_the_principal_is_all_there_is():
 def test_a_certificate_without_names_still_has_its_subject():
     assert peer_principals(certificate(subject="me"), "") == ("CN=me,O=O",)
     assert peer_principals(certificate(), "") == ()
+
+
+def test_certificates_are_remembered_within_bounds():
+    certificates = PeerCertificates(cache_bytes=2 * MAX_CERTIFICATE_BYTES)
+    pem = certificate(subject="me")
+    padded = [f"{pem}{'%0A' * (number * 5000)}" for number in range(1, 5)]
+    for _ in range(2):
+        for text in padded:
+            assert certificates.principals(text, "") == ("CN=me,O=O",)
+    assert certificates.principals("x" * (MAX_CERTIFICATE_BYTES + 1), "spiffe://a") == ("spiffe://a",)
