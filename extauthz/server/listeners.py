@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 
 from extauthz.errors import UsageError
 
+DEFAULT_LISTEN = "127.0.0.1:9191"
+
 UNIX_PATH_MAX = 107
 """Bytes of a Unix socket's path that the kernel takes (sun_path, less its NUL)."""
 

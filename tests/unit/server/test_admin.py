@@ -6,6 +6,7 @@ import http.client
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 
@@ -83,10 +84,8 @@ def test_what_is_not_http_is_a_400(server: AdminServer, data: bytes) -> None:
 
 
 def test_endless_headers_are_cut_off(server: AdminServer) -> None:
-    try:
+    with suppress(ConnectionError):
         assert raw(server, b"GET /page HTTP/1.1\r\n" + b"x: y\r\n" * 100_000) == b""
-    except ConnectionError:
-        pass
     assert ask(server, "GET", "/page")[0] == 200
 
 
@@ -103,7 +102,7 @@ def test_slow_clients_are_few_and_given_up_on(server: AdminServer, monkeypatch: 
 
 
 def test_the_address_is_refused_as_that_of_its_option() -> None:
-    with listeners.bind(Address(host="127.0.0.1")) as taken, pytest.raises(UsageError, match="--admin .*: in use"):
+    with listeners.bind(Address(host="127.0.0.1")) as taken, pytest.raises(UsageError, match=r"--admin .*: in use"):
         AdminServer(listeners.bound(taken))
 
 
@@ -121,5 +120,5 @@ def test_it_listens_on_a_unix_socket_too(tmp_path: Path) -> None:
 
 def test_nothing_is_answered_after_stop(server: AdminServer) -> None:
     server.stop()
-    with pytest.raises(OSError, match="refused|reset"):
+    with pytest.raises(OSError, match=r"refused|reset"):
         ask(server, "GET", "/page")

@@ -145,7 +145,7 @@ def test_nothing_older_than_tls_1_2_is_spoken(authority: Authority) -> None:
                 if works:
                     assert context.wrap_socket(connection, server_hostname="localhost").version() == "TLSv1.2"
                 else:
-                    with pytest.raises(ssl.SSLError, match="EOF occurred|alert protocol version"):
+                    with pytest.raises(ssl.SSLError, match=r"EOF occurred|alert protocol version"):
                         context.wrap_socket(connection, server_hostname="localhost")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from extauthz.server import background
 from extauthz.server import writer as writer_module
 from extauthz.server.sinks import FileSink, Sink, StreamSink
 from extauthz.server.writer import LineWriter
@@ -63,7 +64,7 @@ def test_what_does_not_fit_into_the_queue_is_dropped_and_putting_never_waits() -
     for number in range(1000):
         writer.put(str(number))
     assert time.monotonic() - began < 0.5
-    assert writer.dropped >= 1000 - 10 - writer_module.BATCH_ITEMS
+    assert writer.dropped >= 1000 - 10 - background.BATCH_ITEMS
     release.set()
     writer.close(5.0)
     assert writer.written + writer.dropped == 1000

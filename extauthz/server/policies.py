@@ -1,0 +1,142 @@
+"""The policies in force: read from files, compiled, replaced as a whole or not at all.
+
+Loading happens in a thread that is not one of those that answer calls; taking the result into use is one assignment.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import StringIO
+from typing import Any
+
+from extauthz.authorizer import Authorizer, RemoteKeys
+from extauthz.errors import PolicyError, Problem
+from extauthz.istio.load import Loaded, load
+from extauthz.istio.resources import Resource, Resources
+from extauthz.server.options import ServeOptions
+
+_log = logging.getLogger(__name__)
+
+MAX_LOGGED_WARNINGS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySet:
+    """One loaded and compiled set of policies. `loaded_at` is Unix time; `sizes` has each file's size when read."""
+
+    authorizer: Authorizer
+    loaded: Loaded
+    loaded_at: float
+    sizes: Mapping[str, int]
+
+    @property
+    def resources(self) -> Resources:
+        """What applies."""
+        return self.authorizer.resources
+
+    @property
+    def kinds(self) -> Mapping[str, int]:
+        """How many resources apply, by kind."""
+        return Counter(type(resource).__name__ for resource in self._applied())
+
+    def describe(self) -> list[dict[str, Any]]:
+        """What applies, for people: kind, name and where it was written."""
+        return [
+            {
+                "kind": type(resource).__name__,
+                "namespace": resource.metadata.namespace,
+                "name": resource.metadata.name,
+                "file": resource.origin.file,
+                "line": resource.origin.line(),
+            }
+            for resource in self._applied()
+        ]
+
+    def _applied(self) -> Iterator[Resource]:
+        resources = self.resources
+        yield from resources.request_authentications
+        yield from resources.authorization_policies
+        yield from resources.service_entries
+        yield from resources.destination_rules
+
+
+def load_policies(options: ServeOptions, remote_keys: RemoteKeys | None, before: PolicySet | None = None) -> PolicySet:
+    """Read and compile what `options` name. Raises PolicyError with every problem found.
+
+    With `before`, a file that has become empty is refused: somebody has just begun to write it.
+    """
+    sizes: dict[str, int] = {}
+    with _collecting_paused():
+        loaded = load(options.policy, stdin=StringIO(options.stdin))
+        for file in loaded.files:
+            sizes[file] = _size(file)
+        if before is not None:
+            _refuse_emptied(before.sizes, sizes)
+        return PolicySet(
+            Authorizer(loaded.resources, options.authorizer, remote_keys=remote_keys), loaded, time.time(), sizes
+        )
+
+
+def report(policies: PolicySet, options: ServeOptions) -> str:
+    """Log what is worth knowing about a set: what was ignored, and every warning. Returns what it is, in words."""
+    ignored = policies.loaded.ignored
+    if options.authorizer.workload is None:
+        _log.info("no --workload was given: every policy in the files applies, whatever its namespace and selector")
+    if ignored:
+        _log.info("ignored resources: %s", ", ".join(f"{count} {kind}" for kind, count in sorted(ignored.items())))
+    warnings = policies.loaded.warnings
+    for warning in warnings[:MAX_LOGGED_WARNINGS]:
+        _log.warning("%s", warning)
+    if len(warnings) > MAX_LOGGED_WARNINGS:
+        _log.warning("%d more warnings; see extauthz validate", len(warnings) - MAX_LOGGED_WARNINGS)
+    counts = ", ".join(f"{count} {kind}" for kind, count in policies.kinds.items()) or "no resource applies"
+    return f"{counts}; files: {len(policies.loaded.files)}"
+
+
+def settle_memory() -> None:
+    """Take what was just loaded out of the garbage collector's sight: it stays, and each look at it costs time."""
+    gc.collect()
+    gc.freeze()
+
+
+@contextmanager
+def _collecting_paused() -> Iterator[None]:
+    """Without this, each full collection during a load walks all that was loaded so far, holding up calls."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _refuse_emptied(before: Mapping[str, int], now: Mapping[str, int]) -> None:
+    problems: Sequence[Problem] = [
+        Problem(
+            file,
+            0,
+            "",
+            "became empty, taken for a write in progress: its policies stay in force (remove the file, or leave a "
+            "comment in it, to drop them)",
+            code="emptied",
+        )
+        for file, size in now.items()
+        if size == 0 and before.get(file, 0) > 0
+    ]
+    if problems:
+        raise PolicyError(problems)
+
+
+def _size(file: str) -> int:
+    try:
+        return os.stat(file).st_size
+    except OSError:
+        return -1

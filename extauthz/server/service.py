@@ -1,0 +1,210 @@
+"""One process that answers Check calls: policies, keys, a transport and a decision log, put together and steered.
+
+What steers it, be it this process's own lifecycle or a parent of several workers, sees `Site`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from extauthz._version import __version__
+from extauthz.server import transports
+from extauthz.server.checks import Checks
+from extauthz.server.decision_log import DecisionLog
+from extauthz.server.listeners import Address
+from extauthz.server.metrics import NO_LABELS, Snapshot
+from extauthz.server.options import ServeOptions
+from extauthz.server.policies import PolicySet, load_policies, report, settle_memory
+from extauthz.server.process import ProcessStatistics
+from extauthz.server.remote_keys import RemoteKeySets
+from extauthz.server.token_finder import TokenFinder
+from extauthz.server.transport import CHECK_METHOD, Transport
+
+_log = logging.getLogger(__name__)
+
+
+class Site(Protocol):
+    """What answers calls, in one process or several; called by one thread at a time but for the read-only methods."""
+
+    def load(self) -> str:
+        """Read and compile the policies; returns what they are, in words. Raises PolicyError."""
+        ...
+
+    def open(self) -> Sequence[Address]:
+        """Listen, answer, and say SERVING; returns where. Raises UsageError with nothing left listening."""
+        ...
+
+    def reload(self) -> str:
+        """Replace the policies everywhere or nowhere; returns what is in force now, in words. Raises PolicyError."""
+        ...
+
+    def withdraw(self) -> None:
+        """Say NOT_SERVING and go on answering."""
+        ...
+
+    def finish(self, seconds: float) -> bool:
+        """Answer what is in flight, for at most `seconds`, and close everything; whether nothing was cut off."""
+        ...
+
+    def stop(self) -> None:
+        """End at once."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """The metrics now."""
+        ...
+
+    def describe(self) -> Mapping[str, Any]:
+        """What is loaded, as JSON: `policies`, `key_sets` and more. Never secrets."""
+        ...
+
+    def serving(self) -> bool:
+        """Whether calls are answered and should be sent here."""
+        ...
+
+    def missing(self) -> Sequence[str]:
+        """What keeps this site from deciding every request as its policies say; empty when all is there."""
+        ...
+
+
+class Service:
+    """The site that is this process. `addresses` are its own; `share` lets other workers listen on the same ports."""
+
+    def __init__(self, options: ServeOptions, addresses: Sequence[Address], *, worker: int = 0, share: bool = False):
+        self._options = options
+        self._keys = RemoteKeySets(options.fetch)
+        self._decision_log = DecisionLog(options.decision_log, worker) if options.decision_log else None
+        self._checks = Checks(self._decision_log)
+        self._process = ProcessStatistics()
+        self._policies: PolicySet | None = None
+        self._prepared: PolicySet | None = None
+        self._serving = False
+        self._transport, choice = transports.make(
+            options.transport,
+            addresses,
+            {CHECK_METHOD: self._checks.handle},
+            options.limits,
+            tls=options.tls,
+            mode=options.mode,
+            share=share,
+        )
+        if worker == 0:
+            _log.info("transport %s: %s", choice.name, choice.reason)
+
+    def load(self) -> str:
+        """See `Site`."""
+        self.prepare()
+        return self.commit()
+
+    def open(self) -> Sequence[Address]:
+        """See `Site`."""
+        addresses = self._transport.bind()
+        if self._decision_log is not None:
+            self._decision_log.start()
+        self._keys.wait(self._options.jwks_wait)
+        self._transport.start()
+        self._transport.set_serving(True)
+        self._serving = True
+        return addresses
+
+    def prepare(self) -> None:
+        """Read and compile the policies without using them. Raises PolicyError."""
+        self._prepared = load_policies(self._options, self._keys.source, self._policies)
+
+    def commit(self) -> str:
+        """Use what was prepared; returns what is in force now, in words."""
+        prepared, self._prepared = self._prepared, None
+        assert prepared is not None
+        rules = [rule for policy in prepared.resources.request_authentications for rule in policy.jwt_rules]
+        if self._decision_log is not None:
+            self._decision_log.follow(TokenFinder(rules))
+        self._checks.install(prepared.authorizer)
+        self._policies = prepared
+        self._keys.retain()
+        settle_memory()
+        return report(prepared, self._options)
+
+    def discard(self) -> None:
+        """Forget what was prepared: another worker could not use it."""
+        self._prepared = None
+
+    def reload(self) -> str:
+        """See `Site`."""
+        return self.load()
+
+    def withdraw(self) -> None:
+        """See `Site`."""
+        self._serving = False
+        self._transport.set_serving(False)
+
+    def finish(self, seconds: float) -> bool:
+        """See `Site`."""
+        complete = self._transport.drain(seconds)
+        self._close()
+        return complete
+
+    def stop(self) -> None:
+        """See `Site`."""
+        self._transport.stop()
+        self._close()
+
+    def snapshot(self) -> Snapshot:
+        """See `Site`."""
+        found = self._checks.snapshot()
+        found.update(_transport_snapshot(self._transport))
+        found.update(self._keys.snapshot())
+        found.update(self._process.snapshot())
+        found["build_info"] = {(__version__, self._transport.name): 1}
+        if self._policies is not None:
+            found["policies"] = {(kind,): count for kind, count in self._policies.kinds.items()}
+            found["policy_loaded_timestamp_seconds"] = {NO_LABELS: self._policies.loaded_at}
+        if self._decision_log is not None:
+            found.update(self._decision_log.snapshot())
+        return found
+
+    def describe(self) -> Mapping[str, Any]:
+        """See `Site`."""
+        return {
+            "policies": self._policies.describe() if self._policies else [],
+            "loaded_at": self._policies.loaded_at if self._policies else None,
+            "key_sets": self._keys.describe(),
+            "transport": self._transport.name,
+        }
+
+    def serving(self) -> bool:
+        """See `Site`."""
+        return self._serving
+
+    def missing(self) -> Sequence[str]:
+        """See `Site`."""
+        return self._keys.missing()
+
+    def _close(self) -> None:
+        self._keys.close()
+        if self._decision_log is not None:
+            self._decision_log.close()
+
+
+def _transport_snapshot(transport: Transport) -> Snapshot:
+    """A transport's statistics by the names of metrics; what a transport does not know is left out."""
+    found: Snapshot = {}
+    for name, value in transport.statistics().items():
+        if name in _TRANSPORT_METRICS:
+            found[_TRANSPORT_METRICS[name]] = {NO_LABELS: value}
+        elif name.startswith(REFUSED):
+            found.setdefault("grpc_refused", {})[(name.removeprefix(REFUSED),)] = value
+    return found
+
+
+REFUSED = "refused_total:"
+_TRANSPORT_METRICS = {
+    "in_flight": "grpc_in_flight",
+    "connections": "grpc_connections",
+    "connections_total": "grpc_connections_accepted",
+    "calls_total": "grpc_calls",
+    "resets_total": "grpc_resets",
+    "received_bytes_total": "grpc_received_bytes",
+    "sent_bytes_total": "grpc_sent_bytes",
+}
