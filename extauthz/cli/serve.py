@@ -58,6 +58,7 @@ def command(
     decision_log_max_bytes: serve_options.DecisionLogMaxBytes = _LOG.max_bytes,
     decision_log_keep: serve_options.DecisionLogKeep = _LOG.keep,
     decision_log_claim: serve_options.DecisionLogClaim = [],  # noqa: B006
+    otel: serve_options.Otel = False,
     log_format: serve_options.LogFormat = _DEFAULTS.log_format,
     log_level: serve_options.LogLevel = _DEFAULTS.log_level,
     drain: serve_options.Drain = _DEFAULTS.drain,
@@ -124,6 +125,7 @@ def command(
         )
         if decision_log
         else None,
+        otel=otel,
         log_format=log_format,
         log_level=log_level,
         drain=drain,

@@ -92,6 +92,10 @@ DecisionLogClaim = Annotated[
         metavar="NAME",
     ),
 ]
+Otel = Annotated[
+    bool,
+    _option("--otel", "Make an OpenTelemetry span of each decision (extra otel; the OTEL_* variables say where to)."),
+]
 LogFormat = Annotated[str, _option("--log-format", "The form of log lines on stderr.", metavar="text|json")]
 LogLevel = Annotated[str, _option("--log-level", "What to log.", metavar="debug|info|warning|error")]
 Drain = Annotated[

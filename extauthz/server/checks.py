@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from time import perf_counter_ns
+from time import perf_counter_ns, time_ns
 from typing import Protocol
 
 from extauthz.decision import Decision
@@ -44,9 +44,9 @@ class Decider(Protocol):
 
 
 class DecisionRecorder(Protocol):
-    """Takes each decision with the request it was made about; never waits (see `decision_log`)."""
+    """Takes each decision, the request it was made about, and when it was begun (Unix nanoseconds); never waits."""
 
-    def record(self, request: Request | None, decision: Decision) -> None: ...
+    def record(self, request: Request | None, decision: Decision, began: int) -> None: ...
 
 
 class Checks:
@@ -117,8 +117,9 @@ def _recording(decider: Decider, recorder: DecisionRecorder) -> CheckFunction:
     check_logged, record = decider.check_logged, recorder.record
 
     def check(message: bytes) -> bytes:
+        began = time_ns()
         answer, request, decision = check_logged(message)
-        record(request, decision)
+        record(request, decision, began)
         return answer
 
     return check

@@ -72,6 +72,7 @@ FAMILIES = (
     Family("policies", Kind.GAUGE, "Resources in force, by kind.", ("kind",), max),
     Family("decision_log_lines", Kind.COUNTER, "Lines of the decision log, by what became of them.", ("result",)),
     Family("log_lines_dropped", Kind.COUNTER, "Lines of the log that were dropped because it could not be written."),
+    Family("spans_dropped", Kind.COUNTER, "Spans that were dropped because the tracer was behind."),
     Family("workers", Kind.GAUGE, "Worker processes that are serving."),
     Family("worker_restarts", Kind.COUNTER, "Worker processes that ended by themselves and were replaced."),
     Family("build_info", Kind.GAUGE, "Version and transport, always 1.", ("version", "transport"), max),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -51,6 +52,7 @@ class ServeOptions:
     admin: str = "127.0.0.1:9192"
     admin_reload: bool = False
     decision_log: DecisionLogOptions | None = None
+    otel: bool = False
     log_format: str = "text"
     log_level: str = "info"
     drain: float = 5.0
@@ -135,6 +137,11 @@ def _check_fetch(options: ServeOptions) -> None:
         Overrides.parse(options.fetch.resolve)
 
 
+def _check_otel(options: ServeOptions) -> None:
+    if options.otel and importlib.util.find_spec("opentelemetry") is None:
+        raise UsageError("--otel: the OpenTelemetry SDK is not installed; install extauthz[otel]")
+
+
 _CHECKS: tuple[Callable[[ServeOptions], object], ...] = (
     _check_policy,
     _check_addresses,
@@ -143,5 +150,6 @@ _CHECKS: tuple[Callable[[ServeOptions], object], ...] = (
     _check_workers,
     _check_tls,
     _check_fetch,
+    _check_otel,
     lambda options: logs.check_options(options.log_format, options.log_level),
 )

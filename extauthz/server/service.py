@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from extauthz._version import __version__
 from extauthz.server import transports
@@ -15,6 +15,7 @@ from extauthz.server.checks import Checks
 from extauthz.server.decision_log import DecisionLog
 from extauthz.server.listeners import Address
 from extauthz.server.metrics import NO_LABELS, Snapshot
+from extauthz.server.observation import Observers
 from extauthz.server.options import ServeOptions
 from extauthz.server.policies import PolicySet, load_policies, report, settle_memory
 from extauthz.server.process import ProcessStatistics
@@ -22,7 +23,13 @@ from extauthz.server.remote_keys import RemoteKeySets
 from extauthz.server.token_finder import TokenFinder
 from extauthz.server.transport import CHECK_METHOD, Transport
 
+if TYPE_CHECKING:
+    from extauthz.server.tracing import Spans
+
 _log = logging.getLogger(__name__)
+
+CLOSE_SECONDS = 2.0
+"""How long the decision log and the tracer may take to tell of what was decided last."""
 
 
 class Site(Protocol):
@@ -75,8 +82,9 @@ class Service:
     def __init__(self, options: ServeOptions, addresses: Sequence[Address], *, worker: int = 0, share: bool = False):
         self._options = options
         self._keys = RemoteKeySets(options.fetch)
-        self._decision_log = DecisionLog(options.decision_log, worker) if options.decision_log else None
-        self._checks = Checks(self._decision_log)
+        self._observers = _observers(options, worker)
+        self._telling = Observers(self._observers) if self._observers else None
+        self._checks = Checks(self._telling)
         self._process = ProcessStatistics()
         self._policies: PolicySet | None = None
         self._prepared: PolicySet | None = None
@@ -101,8 +109,8 @@ class Service:
     def open(self) -> Sequence[Address]:
         """See `Site`."""
         addresses = self._transport.bind()
-        if self._decision_log is not None:
-            self._decision_log.start()
+        for observer in self._observers:
+            observer.start()
         self._keys.wait(self._options.jwks_wait)
         self._transport.start()
         self._transport.set_serving(True)
@@ -118,8 +126,8 @@ class Service:
         prepared, self._prepared = self._prepared, None
         assert prepared is not None
         rules = [rule for policy in prepared.resources.request_authentications for rule in policy.jwt_rules]
-        if self._decision_log is not None:
-            self._decision_log.follow(TokenFinder(rules))
+        if self._telling is not None:
+            self._telling.follow(TokenFinder(rules))
         self._checks.install(prepared.authorizer)
         self._policies = prepared
         self._keys.retain()
@@ -160,8 +168,8 @@ class Service:
         if self._policies is not None:
             found["policies"] = {(kind,): count for kind, count in self._policies.kinds.items()}
             found["policy_loaded_timestamp_seconds"] = {NO_LABELS: self._policies.loaded_at}
-        if self._decision_log is not None:
-            found.update(self._decision_log.snapshot())
+        for observer in self._observers:
+            found.update(observer.snapshot())
         return found
 
     def describe(self) -> Mapping[str, Any]:
@@ -183,8 +191,20 @@ class Service:
 
     def _close(self) -> None:
         self._keys.close()
-        if self._decision_log is not None:
-            self._decision_log.close()
+        for observer in self._observers:
+            observer.close(CLOSE_SECONDS)
+
+
+def _observers(options: ServeOptions, worker: int) -> list[DecisionLog | Spans]:
+    observers: list[DecisionLog | Spans] = []
+    if options.decision_log:
+        observers.append(DecisionLog(options.decision_log, worker))
+    if options.otel:
+        # An optional extra.
+        from extauthz.server.tracing import Spans
+
+        observers.append(Spans())
+    return observers
 
 
 def _transport_snapshot(transport: Transport) -> Snapshot:

@@ -112,7 +112,7 @@ def test_decisions_are_recorded_where_a_recorder_is_given() -> None:
     recorded: list[bool] = []
 
     class Recorder:
-        def record(self, request: Request | None, decision: Decision) -> None:
+        def record(self, request: Request | None, decision: Decision, began: int) -> None:
             recorded.append(decision.allowed)
 
     checks = Checks(Recorder())
