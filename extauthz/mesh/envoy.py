@@ -23,7 +23,7 @@ START_SECONDS = 20.0
 
 STOP_SECONDS = 5.0
 
-_FLAGS = ("--disable-hot-restart", "--drain-time-s", "1", "--drain-strategy", "immediate")
+_FLAGS = ("--disable-hot-restart", "--drain-time-s", "0", "--drain-strategy", "immediate")
 
 _KEEPER = '"$@" 3<&- & envoy=$!; { cat <&3; kill -9 "$envoy"; } >/dev/null 2>&1 & exec 3<&-; wait "$envoy"'
 """A shell that starts Envoy and kills it once the pipe on descriptor 3 closes, which happens however we end."""

@@ -40,6 +40,8 @@ ANSWER_SECONDS = 30.0
 
 LOAD_SECONDS = 60.0
 
+_POLL_SECONDS = 0.005
+
 
 @dataclass(frozen=True, slots=True)
 class Observation:
@@ -72,11 +74,13 @@ class Harness:
         Names must not have been used before. Raises EnvoyError when Envoy does not survive or does not answer.
         """
         self.drop_connections()
-        self._loads += 1
-        _write_listeners(self.envoy.directory, listeners, self._loads)
         async with asyncio.timeout(LOAD_SECONDS):
-            while await asyncio.to_thread(self._loaded) < self._loads:
-                await asyncio.sleep(0.005)
+            if self._listening:
+                # A new listener would take over the socket of one with the same address (port 0) that still drains.
+                await self._update(())
+                while await asyncio.to_thread(self.envoy.counter, "listener_manager.total_listeners_draining"):
+                    await asyncio.sleep(_POLL_SECONDS)
+            await self._update(listeners)
             states = await asyncio.to_thread(self.envoy.listeners)
         self._listening = {name: state.addresses for name, state in states.items() if state.addresses}
         rejected = {name: state.error for name, state in states.items() if state.error}
@@ -84,6 +88,12 @@ class Harness:
         if missing:
             raise EnvoyError(f"Envoy neither took nor rejected {', '.join(missing)}: {self.envoy.log()[-2000:]}")
         return rejected
+
+    async def _update(self, listeners: Sequence[Listener]) -> None:
+        self._loads += 1
+        _write_listeners(self.envoy.directory, listeners, self._loads)
+        while await asyncio.to_thread(self._loaded) < self._loads:
+            await asyncio.sleep(_POLL_SECONDS)
 
     def _loaded(self) -> int:
         prefix = "listener_manager.lds.update_"
