@@ -210,11 +210,11 @@ def _child(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes
     try:
         with log.open("wb") as output:
             process = subprocess.Popen(
-                ["/bin/sh", "-c", f"exec 3<&{reader}; {_KEEPER}", "sh", *command],
-                stdin=subprocess.DEVNULL,
+                # By way of stdin: a plain sh cannot name descriptors above 9.
+                ["/bin/sh", "-c", f"exec 3<&0 </dev/null; {_KEEPER}", "sh", *command],
+                stdin=reader,
                 stdout=output,
                 stderr=output,
-                pass_fds=(reader,),
                 start_new_session=True,
             )
     finally:
