@@ -15,7 +15,14 @@ from extauthz.decision import Decision
 from extauthz.errors import MalformedCheckRequest
 from extauthz.request import Request
 from extauthz.server.logs import StackThrottle
-from extauthz.server.metrics import ALLOWED_REASON, ReasonCounts, Snapshot, duration_values
+from extauthz.server.metrics import (
+    ALLOWED_REASON,
+    CacheCounts,
+    CacheStatistics,
+    ReasonCounts,
+    Snapshot,
+    duration_values,
+)
 from extauthz.server.transport import CallFailed, Status
 
 _log = logging.getLogger(__name__)
@@ -23,20 +30,20 @@ _log = logging.getLogger(__name__)
 CheckFunction = Callable[[bytes], bytes]
 
 
-class CacheStatistics(Protocol):
-    """What an authenticator counts about its cache of verified tokens."""
+class Cached(Protocol):
+    """The part of an `Authenticator` that tells of its cache."""
 
-    hits: int
-    misses: int
-    evictions: int
-    entries: int
-    bytes: int
+    @property
+    def statistics(self) -> CacheStatistics: ...
 
 
 class Decider(Protocol):
     """The part of an `Authorizer` that answers calls."""
 
     reasons: dict[str, int]
+
+    @property
+    def authenticator(self) -> Cached: ...
 
     def check(self, message: bytes) -> bytes: ...
 
@@ -52,7 +59,17 @@ class DecisionRecorder(Protocol):
 class Checks:
     """Holds the policies in force (`install`) and answers calls by them (`handle`)."""
 
-    __slots__ = ("_check", "_recorder", "_throttle", "buckets", "elapsed_ns", "internal_errors", "malformed", "reasons")
+    __slots__ = (
+        "_check",
+        "_recorder",
+        "_throttle",
+        "_tokens",
+        "buckets",
+        "elapsed_ns",
+        "internal_errors",
+        "malformed",
+        "reasons",
+    )
 
     def __init__(self, recorder: DecisionRecorder | None = None) -> None:
         self.buckets = [0] * 65
@@ -61,6 +78,7 @@ class Checks:
         self.malformed = 0
         self.internal_errors = 0
         self.reasons = ReasonCounts()
+        self._tokens = CacheCounts()
         self._recorder = recorder
         self._throttle = StackThrottle()
         self._check: CheckFunction = _without_policies
@@ -68,6 +86,7 @@ class Checks:
     def install(self, decider: Decider) -> None:
         """Answer by `decider` from the next call on."""
         self.reasons.follow(decider.reasons)
+        self._tokens.follow(decider.authenticator.statistics)
         if self._recorder is None:
             self._check = decider.check
         else:
@@ -103,6 +122,7 @@ class Checks:
                 (Status.INVALID_ARGUMENT.name,): self.malformed,
                 (Status.INTERNAL.name,): self.internal_errors,
             },
+            **self._tokens.snapshot(),
         }
 
     def _failed(self) -> None:

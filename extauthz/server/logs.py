@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -141,4 +142,6 @@ def announce_ready(addresses: Iterable[object]) -> None:
 
     At once and whatever the log's settings are: supervisors and tools wait for it. It is the only line with that word.
     """
-    print(f"extauthz ready on {', '.join(map(str, addresses))}", file=sys.stderr, flush=True)
+    sys.stderr.flush()
+    # In one piece, so that no line of the log gets into it.
+    os.write(2, f"extauthz ready on {', '.join(map(str, addresses))}\n".encode())

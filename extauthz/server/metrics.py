@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 Labels = tuple[str, ...]
 Snapshot = dict[str, dict[Labels, float]]
@@ -158,3 +159,56 @@ class ReasonCounts:
             self._shown.add(reason)
             return True
         return False
+
+
+class CacheStatistics(Protocol):
+    """What an authenticator counts about its cache of verified tokens."""
+
+    @property
+    def hits(self) -> int: ...
+
+    @property
+    def misses(self) -> int: ...
+
+    @property
+    def evictions(self) -> int: ...
+
+    @property
+    def entries(self) -> int: ...
+
+    @property
+    def bytes(self) -> int: ...
+
+
+class CacheCounts:
+    """The token cache over all reloads: each set of policies has a new, empty one, but counters never go back."""
+
+    def __init__(self) -> None:
+        self._kept = (0, 0, 0)
+        self._current: CacheStatistics | None = None
+        self._previous: CacheStatistics | None = None
+
+    def follow(self, statistics: CacheStatistics) -> None:
+        """From now on `statistics` grows; those before it may still do so for a moment."""
+        self._kept = self._totals(self._previous)
+        self._previous, self._current = self._current, statistics
+
+    def snapshot(self) -> Snapshot:
+        """Counters over all reloads, and the size of the cache in use."""
+        current, previous = self._current, self._previous
+        if current is None:
+            return {}
+        hits, misses, evictions = self._totals(previous)
+        return {
+            "token_cache_hits": {NO_LABELS: hits + current.hits},
+            "token_cache_misses": {NO_LABELS: misses + current.misses},
+            "token_cache_evictions": {NO_LABELS: evictions + current.evictions},
+            "token_cache_entries": {NO_LABELS: current.entries},
+            "token_cache_bytes": {NO_LABELS: current.bytes},
+        }
+
+    def _totals(self, more: CacheStatistics | None) -> tuple[int, int, int]:
+        hits, misses, evictions = self._kept
+        if more is None:
+            return hits, misses, evictions
+        return hits + more.hits, misses + more.misses, evictions + more.evictions

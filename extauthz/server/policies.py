@@ -84,18 +84,16 @@ def load_policies(options: ServeOptions, remote_keys: RemoteKeys | None, before:
         )
 
 
-def report(policies: PolicySet, options: ServeOptions) -> str:
-    """Log what is worth knowing about a set: what was ignored, and every warning. Returns what it is, in words."""
-    ignored = policies.loaded.ignored
-    if options.authorizer.workload is None:
-        _log.info("no --workload was given: every policy in the files applies, whatever its namespace and selector")
-    if ignored:
-        _log.info("ignored resources: %s", ", ".join(f"{count} {kind}" for kind, count in sorted(ignored.items())))
-    warnings = policies.loaded.warnings
-    for warning in warnings[:MAX_LOGGED_WARNINGS]:
-        _log.warning("%s", warning)
-    if len(warnings) > MAX_LOGGED_WARNINGS:
-        _log.warning("%d more warnings; see extauthz validate", len(warnings) - MAX_LOGGED_WARNINGS)
+def report(policies: PolicySet, *, quietly: bool) -> str:
+    """Say what a set is, in words; and, unless `quietly`, log what was ignored in the files, and every warning."""
+    if not quietly:
+        ignored, warnings = policies.loaded.ignored, policies.loaded.warnings
+        if ignored:
+            _log.info("ignored resources: %s", ", ".join(f"{count} {kind}" for kind, count in sorted(ignored.items())))
+        for warning in warnings[:MAX_LOGGED_WARNINGS]:
+            _log.warning("%s", warning)
+        if len(warnings) > MAX_LOGGED_WARNINGS:
+            _log.warning("%d more warnings; see extauthz validate", len(warnings) - MAX_LOGGED_WARNINGS)
     counts = ", ".join(f"{count} {kind}" for kind, count in policies.kinds.items()) or "no resource applies"
     return f"{counts}; files: {len(policies.loaded.files)}"
 

@@ -71,6 +71,8 @@ def _run(options: ServeOptions, site: Site, log: Log) -> int:
     watcher = Watcher([path for path in options.policy if path != STDIN], lambda: reloads.request("files changed"))
     watcher.start()
     pages = Pages(site, reloads, lambda: _log_snapshot(log))
+    if options.authorizer.workload is None:
+        _log.info("no --workload was given: every policy in the files applies, whatever its namespace and selector")
     if admin is not None:
         admin.start(pages.routes(reload=options.admin_reload))
         _log.info("admin port on %s", admin.address)

@@ -81,6 +81,7 @@ class Service:
 
     def __init__(self, options: ServeOptions, addresses: Sequence[Address], *, worker: int = 0, share: bool = False):
         self._options = options
+        self._worker = worker
         self._keys = RemoteKeySets(options.fetch)
         self._observers = _observers(options, worker)
         self._telling = Observers(self._observers) if self._observers else None
@@ -132,7 +133,7 @@ class Service:
         self._policies = prepared
         self._keys.retain()
         settle_memory()
-        return report(prepared, self._options)
+        return report(prepared, quietly=self._worker > 0)
 
     def discard(self) -> None:
         """Forget what was prepared: another worker could not use it."""

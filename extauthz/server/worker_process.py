@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import extauthz
 from extauthz.server.control import Caller
 from extauthz.server.listeners import Address
 from extauthz.server.options import ServeOptions
@@ -78,6 +77,6 @@ class WorkerProcess:
 
 def _environment() -> dict[str, str]:
     """Ours, with this very package first where modules are looked for."""
-    home = str(Path(extauthz.__file__).resolve().parent.parent)
+    home = str(Path(__file__).resolve().parents[2])
     path = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": f"{home}{os.pathsep}{path}" if path else home}

@@ -11,7 +11,16 @@ from extauthz.request import Request
 from extauthz.server import metrics
 from extauthz.server.checks import Checks
 from extauthz.server.exposition import exposition
-from extauthz.server.metrics import FAMILIES, NO_LABELS, Kind, ReasonCounts, duration_values, merge, only_counters
+from extauthz.server.metrics import (
+    FAMILIES,
+    NO_LABELS,
+    CacheCounts,
+    Kind,
+    ReasonCounts,
+    duration_values,
+    merge,
+    only_counters,
+)
 
 
 def test_durations_are_cumulative_from_1_us_to_1_s() -> None:
@@ -71,11 +80,38 @@ def test_the_number_of_reasons_is_bounded_whatever_policies_come_and_go(monkeypa
     assert sum(total.values()) == 200
 
 
+def test_the_token_cache_is_counted_over_reloads_and_measured_as_it_is() -> None:
+    counts = CacheCounts()
+    first, second, third = Statistics(), Statistics(), Statistics()
+    counts.follow(first)
+    counts.follow(second)
+    first.hits += 1  # a call that began before the reload
+    counts.follow(third)
+    snapshot = counts.snapshot()
+    assert snapshot["token_cache_hits"] == {NO_LABELS: 16}
+    assert snapshot["token_cache_misses"] == {NO_LABELS: 6}
+    assert snapshot["token_cache_entries"] == {NO_LABELS: 10}
+
+
+class Statistics:
+    """Of a token cache."""
+
+    hits, misses, evictions, entries, bytes = 5, 2, 1, 10, 1000
+
+
+class Authenticator:
+    """With a token cache."""
+
+    def __init__(self) -> None:
+        self.statistics = Statistics()
+
+
 class Decider:
-    """Decides by the first byte of a message."""
+    """Decides by the message."""
 
     def __init__(self) -> None:
         self.reasons: dict[str, int] = {}
+        self.authenticator = Authenticator()
 
     def check(self, message: bytes) -> bytes:
         if message == b"malformed":
