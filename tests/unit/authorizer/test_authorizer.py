@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extauthz.authorizer import PAYLOAD_METADATA_KEY, Authorizer, AuthorizerOptions
+from extauthz.broken_tokens import broken_token
 from extauthz.checkapi.build import check_request
 from extauthz.checkapi.read import read_check_request
 from extauthz.checkapi.write import write_decision
@@ -28,7 +29,9 @@ from extauthz.protos.external_auth_pb2 import CheckRequest, CheckResponse
 
 KEY = SigningKey.generate("ES256", "k")
 ISSUER = "https://issuer.example"
-TOKEN = KEY.token({"iss": ISSUER, "sub": "u", "groups": ["a"], "n": 1})
+CLAIMS = {"iss": ISSUER, "sub": "u", "groups": ["a"], "n": 1}
+TOKEN = KEY.token(CLAIMS)
+BAD_TOKEN = broken_token("signature", KEY, CLAIMS)
 
 
 def authentication(**members) -> RequestAuthentication:
@@ -73,8 +76,8 @@ def status(response: CheckResponse) -> int:
         ("", "/api/v1/products/0", 403),
         (TOKEN, "/productpage", 200),
         (TOKEN, "/api/v1/products/0", 200),
-        (TOKEN + "x", "/productpage", 401),
-        (TOKEN + "x", "/api/v1/products/0", 401),
+        (BAD_TOKEN, "/productpage", 401),
+        (BAD_TOKEN, "/api/v1/products/0", 401),
     ],
 )
 def test_the_story_is_decided(token, path, expected):
@@ -170,7 +173,7 @@ def test_reasons_are_counted():
 
 def test_decide_and_check_give_the_same_answer():
     subject = authorizer(EXCLUDE)
-    for token in ("", TOKEN, TOKEN + "x"):
+    for token in ("", TOKEN, BAD_TOKEN):
         for path in ("/productpage", "/x?access_token=" + TOKEN):
             message = check_request("GET", path, [("authorization", f"Bearer {token}")] if token else [])
             assert message is not None
