@@ -116,12 +116,16 @@ class ConditionCompiler:
         condition = self._known.get(key)
         if condition is None:
             wanted: list[Any] = []
+            problems = []
             for place, value in enumerate(values):
                 try:
                     wanted += attribute.parse(value, namespace)
                 except ValueError as error:
-                    self.problems.append(policy.problem((*path, place), str(error), code=CANNOT_EVALUATE))
+                    problems.append(policy.problem((*path, place), str(error), code=CANNOT_EVALUATE))
             condition = Condition(name, values, expected, attribute, attribute.matcher(wanted))
-            self._known[key] = condition
             self.wanted[condition] = wanted
+            if problems:
+                self.problems += problems
+            else:
+                self._known[key] = condition
         return condition
