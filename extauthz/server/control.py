@@ -19,15 +19,21 @@ from extauthz.errors import ExtAuthzError, PolicyError, UsageError
 
 _log = logging.getLogger(__name__)
 
+_FAREWELL = -1
+
 
 class WorkerGone(ExtAuthzError):
     """The process at the other end has ended."""
 
 
 class Caller:
-    """The parent's end. `gone` is called, in the thread that reads replies, when the worker has closed its end."""
+    """The parent's end. `gone` is called, in the thread that reads replies, when the worker has closed its end.
+
+    `farewell` is what the worker said last, unasked; None if it did not come to that.
+    """
 
     def __init__(self, end: socket.socket, gone: Callable[[], None]) -> None:
+        self.farewell: Any = None
         self._connection = Connection(end.detach())
         self._gone = gone
         self._numbers = count()
@@ -71,6 +77,9 @@ class Caller:
         try:
             while True:
                 number, error, result = self._connection.recv()
+                if number == _FAREWELL:
+                    self.farewell = result
+                    continue
                 with self._lock:
                     future = self._waiting.get(number)
                 if future is None:
@@ -117,6 +126,13 @@ class Responder:
         except Exception as error:
             _log.exception("a command of the parent failed")
             reply = (number, "internal", f"{type(error).__name__}: {error}")
+        self._send(reply)
+
+    def farewell(self, last_words: Any) -> None:
+        """Say something unasked, last of all."""
+        self._send((_FAREWELL, None, last_words))
+
+    def _send(self, reply: tuple[int, str | None, Any]) -> None:
         with self._lock:
             try:
                 self._connection.send(reply)

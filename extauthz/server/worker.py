@@ -93,6 +93,8 @@ def main(descriptor: int) -> None:
             worker.end(notice=0.0, seconds=LEFT_ALONE_SECONDS)
         else:
             worker.end(notice=worker.drain * NOTICE_SHARE, seconds=worker.drain * (1 - NOTICE_SHARE))
+            if worker.service is not None:
+                responder.farewell(worker.snapshot(worker.service))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any
 
 from extauthz.server.control import Caller
 from extauthz.server.listeners import Address
+from extauthz.server.metrics import Snapshot
 from extauthz.server.options import ServeOptions
 
 END_SECONDS = 2.0
@@ -47,6 +48,12 @@ class WorkerProcess:
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid
+
+    @property
+    def farewell(self) -> Snapshot | None:
+        """What it had counted when it ended; None when it was killed."""
+        last_words: Snapshot | None = self._caller.farewell
+        return last_words
 
     def set_up(self) -> str:
         """Let it load the policies; returns what they are. Raises PolicyError, UsageError, WorkerGone."""

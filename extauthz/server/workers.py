@@ -114,7 +114,7 @@ class Workers:
         workers = [slot.describe() for slot in self._slots]
         for slot in self._slots:
             with suppress(WorkerGone, TimeoutError):
-                return {**slot.ask("describe", seconds=ANSWER_SECONDS), "workers": workers}
+                return {**slot.look("describe"), "workers": workers}
         return {"policies": [], "workers": workers}
 
     def missing(self) -> Sequence[str]:
@@ -122,7 +122,7 @@ class Workers:
         found: dict[str, None] = {}
         for slot in self._slots:
             with suppress(WorkerGone, TimeoutError):
-                found.update(dict.fromkeys(slot.ask("missing", seconds=ANSWER_SECONDS)))
+                found.update(dict.fromkeys(slot.look("missing")))
         return list(found)
 
     @staticmethod
@@ -174,6 +174,7 @@ class _Slot:
         self._changing = changing
         self._counted: Snapshot = {}
         self._latest: Snapshot = {}
+        self._counting = Lock()
         self._serving = False
         self._left_alone = Event()
         self._began = 0.0
@@ -207,11 +208,24 @@ class _Slot:
         self._serving = False
         self._process.end()
 
+    def look(self, command: str) -> Any:
+        """Ask something that changes nothing, of a worker that serves, for a short while. Raises as `Caller.ask`."""
+        if not self._serving:
+            raise WorkerGone("the worker is not serving")
+        return self._process.ask(command, seconds=ANSWER_SECONDS)
+
     def snapshots(self) -> Sequence[Snapshot]:
         """What all processes of this place have counted."""
-        with suppress(WorkerGone, TimeoutError):
-            self._latest = self._process.ask("snapshot", seconds=ANSWER_SECONDS)
-        return self._counted, self._latest
+        process = self._process
+        try:
+            latest = self.look("snapshot")
+        except (WorkerGone, TimeoutError):
+            latest = None
+        with self._counting:
+            # A process that has ended meanwhile is already among those counted.
+            if latest is not None and self._serving and process is self._process:
+                self._latest = latest
+            return self._counted, self._latest
 
     def describe(self) -> Mapping[str, Any]:
         """For people: number, process id, state."""
@@ -227,8 +241,9 @@ class _Slot:
         if self._left_alone.is_set() or not self._serving:
             return
         self._serving = False
-        self._counted = merge([self._counted, only_counters(self._latest)])
-        self._latest = {}
+        with self._counting:
+            self._counted = merge([self._counted, only_counters(self._process.farewell or self._latest)])
+            self._latest = {}
         _log.error("worker %d (pid %d) %s", self._number, self._process.pid, self._process.obituary())
         self._backoff = _next_backoff(self._backoff, time.monotonic() - self._began)
         while not self._left_alone.wait(self._backoff):
