@@ -27,11 +27,14 @@ STACK_INTERVAL_SECONDS = 1.0
 
 
 def check_options(log_format: str, level: str) -> None:
-    """Raises UsageError for a format or level that does not exist."""
+    """Raises UsageError for a format and a level that do not exist, one line each."""
+    complaints = []
     if log_format not in FORMATS:
-        raise UsageError(f"--log-format {log_format!r}: use {' or '.join(FORMATS)}")
+        complaints.append(f"--log-format {log_format!r}: use {' or '.join(FORMATS)}")
     if level not in LEVELS:
-        raise UsageError(f"--log-level {level!r}: use one of {', '.join(LEVELS)}")
+        complaints.append(f"--log-level {level!r}: use one of {', '.join(LEVELS)}")
+    if complaints:
+        raise UsageError("\n".join(complaints))
 
 
 class Log:

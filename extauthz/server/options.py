@@ -127,9 +127,12 @@ def _check_tls(options: ServeOptions) -> None:
         raise UsageError("--tls-client-name needs --tls-client-ca: without it clients show no certificate")
 
 
-def _check_fetch(options: ServeOptions) -> None:
+def _check_egress(options: ServeOptions) -> None:
     if options.fetch.egress not in ("open", "mesh"):
         raise UsageError(f"--jwks-egress {options.fetch.egress!r}: use open or mesh")
+
+
+def _check_resolve(options: ServeOptions) -> None:
     if options.fetch.resolve:
         # Imported only where it is needed: it brings an event loop along.
         from extauthz.authn.fetch.resolver import Overrides
@@ -149,7 +152,8 @@ _CHECKS: tuple[Callable[[ServeOptions], object], ...] = (
     lambda options: options.admin_address,
     _check_workers,
     _check_tls,
-    _check_fetch,
+    _check_egress,
+    _check_resolve,
     _check_otel,
     lambda options: logs.check_options(options.log_format, options.log_level),
 )

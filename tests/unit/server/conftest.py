@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,7 +153,7 @@ class Serve:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("EXTAUTHZ_")}
         self.lines: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "extauthz", "serve", *arguments],
+            [*popen.pop("prefix", ()), sys.executable, "-m", "extauthz", "serve", *arguments],
             stdin=popen.pop("stdin", subprocess.DEVNULL),
             stdout=popen.pop("stdout", subprocess.DEVNULL),
             stderr=subprocess.PIPE,
@@ -167,7 +167,8 @@ class Serve:
 
     def _read(self) -> None:
         assert self.process.stderr is not None
-        self.lines.extend(iter(self.process.stderr.readline, ""))
+        with suppress(OSError):  # a test may close it
+            self.lines.extend(iter(self.process.stderr.readline, ""))
 
     @property
     def log(self) -> str:
