@@ -15,6 +15,7 @@ from extauthz.istio.resources import Resources
 from extauthz.mesh.filters import ExtAuthzSettings, MeshOptions, builtin_filters, ext_authz_filters
 from extauthz.mesh.jwt_filter import KeySets
 from extauthz.mesh.pieces import UPSTREAM_CLUSTER, address, cluster, connection_manager, filter_chain, listener
+from extauthz.mesh.yaml_text import yaml_text
 
 _LOG = '[%START_TIME%] "%REQ(:METHOD)% %REQ(:AUTHORITY)%%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%" %RESPONSE_CODE% '
 _LOG_LINE = _LOG + "%RESPONSE_CODE_DETAILS%\n"
@@ -81,8 +82,4 @@ def as_document(message: betterproto2.Message) -> dict[str, Any]:
 def render(message: betterproto2.Message, form: str) -> str:
     """A configuration message as text: `yaml` or `json`."""
     document = as_document(message)
-    if form == "json":
-        return json.dumps(document, indent=2) + "\n"
-    import yaml
-
-    return yaml.safe_dump(document, sort_keys=False, width=120, allow_unicode=True)
+    return json.dumps(document, indent=2) + "\n" if form == "json" else yaml_text(document)

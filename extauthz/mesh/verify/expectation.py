@@ -74,7 +74,7 @@ class Expectation:
             return
         yield from _unless(self.path, outcome.upstream.path, "path at the upstream")
         for name, value in (self.headers or {}).items():
-            found = outcome.upstream.headers.get(name)
+            found = outcome.upstream.header(name)
             if found != value:
                 yield f"header {name} at the upstream: {_shown(found)}, expected {_shown(value)}"
 
@@ -91,7 +91,11 @@ def _shown(value: object) -> str:
 def expected_of(outcome: Outcome) -> Expectation:
     """The expectation that an outcome fulfils exactly, as a new case has it."""
     if outcome.upstream is not None:
-        return Expectation(status=outcome.status, path=outcome.upstream.path, headers=dict(outcome.upstream.headers))
+        return Expectation(
+            status=outcome.status,
+            path=outcome.upstream.path,
+            headers={name: ",".join(lines) for name, lines in outcome.upstream.headers.items()},
+        )
     return Expectation(
         status=outcome.status,
         body=outcome.body or None,

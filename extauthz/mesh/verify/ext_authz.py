@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
-from extauthz.mesh.verify.outcome import Outcome, Upstream, joined
+from extauthz.mesh.verify.outcome import Outcome, Upstream, by_name
 from extauthz.protos.external_auth_pb2 import CheckRequest, CheckResponse
 
 HEADER_BYTES_LIMIT = 60 * 1024
@@ -18,6 +18,9 @@ HEADER_COUNT_LIMIT = 100
 _GRPC_OF_HTTP = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
 _GRPC_UNKNOWN = 2
 _NOT_IN_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+_NOT_ENCODED_IN_GRPC_MESSAGE = "!\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~ "
+"""Besides letters and digits: all printable ASCII but `%`."""
 
 Lines = list[tuple[str, str]]
 
@@ -45,8 +48,8 @@ def allowed(check: CheckRequest, lines: Lines | None) -> Outcome:
             # The upstream's codec refuses it.
             return _reply(lines, 503, f"invalid header value for: {name}")
     values = dict(lines)
-    headers = joined((name, value.strip(" \t")) for name, value in lines if name[:1] != ":")
-    headers["host"] = values.get(":authority", "")
+    headers = by_name((name, value.strip(" \t")) for name, value in lines if name[:1] != ":")
+    headers["host"] = (values.get(":authority", ""),)
     return Outcome(200, upstream=Upstream(values[":method"], values[":path"], headers))
 
 
@@ -89,16 +92,16 @@ def _reply(lines: Lines, status: int, body: str, extra: Lines | None = None) -> 
     """An answer of Envoy's own: for a gRPC request the status goes where gRPC has it, for HEAD there is no body."""
     extra = extra or []
     challenges = tuple(value for name, value in extra if name == "www-authenticate")
+    bodyless = any(line == (":method", "HEAD") for line in lines)
     if is_grpc(lines):
         return Outcome(
             200,
             content_type="application/grpc",
             www_authenticate=challenges,
             grpc_status=str(_GRPC_OF_HTTP.get(status, _GRPC_UNKNOWN)),
-            grpc_message=quote(body, safe="!\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~ "),
+            grpc_message="" if bodyless else quote(body, safe=_NOT_ENCODED_IN_GRPC_MESSAGE),
         )
     content_type = next((value for name, value in extra if name == "content-type"), "text/plain" if body else "")
-    bodyless = any(line == (":method", "HEAD") for line in lines)
     return Outcome(status, "" if bodyless else body, content_type, challenges)
 
 

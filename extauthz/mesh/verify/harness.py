@@ -102,7 +102,10 @@ class Harness:
     async def ask(self, name: str, probe: Probe) -> Observation:
         """Put one probe to a listener. Raises EnvoyError when there is no answer in time or Envoy is gone."""
         kept = self._idle.setdefault((name, probe.connection), [])
-        connection = kept.pop() if kept else await self._connect(name, probe)
+        try:
+            connection = kept.pop() if kept else await self._connect(name, probe)
+        except OSError as error:
+            raise EnvoyError(f"no connection for {probe}: {error}") from error
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 response = await connection.client.ask(probe.encode())
