@@ -13,6 +13,7 @@ from time import time_ns
 from typing import Protocol
 
 from extauthz.decision import Decision
+from extauthz.istio.resources import Resources
 from extauthz.request import Request, without_query
 from extauthz.server.token_finder import TokenFinder, without_signature
 
@@ -57,9 +58,9 @@ class Observers:
         self._observers = tuple(observers)
         self._tokens = TokenFinder()
 
-    def follow(self, tokens: TokenFinder) -> None:
-        """From now on tokens are where `tokens` finds them."""
-        self._tokens = tokens
+    def follow(self, resources: Resources) -> None:
+        """From now on tokens are where the rules of `resources` say."""
+        self._tokens = TokenFinder(rule for policy in resources.request_authentications for rule in policy.jwt_rules)
 
     def record(self, request: Request | None, decision: Decision, began: int) -> None:
         """Tell of a decision that was begun at `began` and has just been made; `request` is None without one."""

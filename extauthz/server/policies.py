@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
@@ -72,16 +72,13 @@ def load_policies(options: ServeOptions, remote_keys: RemoteKeys | None, before:
 
     With `before`, a file that has become empty is refused: somebody has just begun to write it.
     """
-    sizes: dict[str, int] = {}
+    if before is not None:
+        _refuse_emptied(before.sizes)
     with _collecting_paused():
         loaded = load(options.policy, stdin=StringIO(options.stdin))
-        for file in loaded.files:
-            sizes[file] = _size(file)
-        if before is not None:
-            _refuse_emptied(before.sizes, sizes)
-        return PolicySet(
-            Authorizer(loaded.resources, options.authorizer, remote_keys=remote_keys), loaded, time.time(), sizes
-        )
+        sizes = {file: _size(file) for file in loaded.files}
+        authorizer = Authorizer(loaded.resources, options.authorizer, remote_keys=remote_keys)
+    return PolicySet(authorizer, loaded, time.time(), sizes)
 
 
 def report(policies: PolicySet, *, quietly: bool) -> str:
@@ -116,21 +113,14 @@ def _collecting_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _refuse_emptied(before: Mapping[str, int], now: Mapping[str, int]) -> None:
-    problems: Sequence[Problem] = [
-        Problem(
-            file,
-            0,
-            "",
-            "became empty, taken for a write in progress: its policies stay in force (remove the file, or leave a "
-            "comment in it, to drop them)",
-            code="emptied",
-        )
-        for file, size in now.items()
-        if size == 0 and before.get(file, 0) > 0
-    ]
-    if problems:
-        raise PolicyError(problems)
+def _refuse_emptied(before: Mapping[str, int]) -> None:
+    reason = (
+        "became empty, taken for a write in progress: its policies stay in force (remove the file, or leave a comment "
+        "in it, to drop them)"
+    )
+    emptied = [file for file, size in before.items() if size > 0 and _size(file) == 0]
+    if emptied:
+        raise PolicyError(Problem(file, 0, "", reason, code="emptied") for file in emptied)
 
 
 def _size(file: str) -> int:

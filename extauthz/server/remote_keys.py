@@ -11,13 +11,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from extauthz.authn.fetch.options import FetchOptions
-from extauthz.authn.fetch.state import KeySetState, by_uri
 from extauthz.authn.keys import KeySource
 from extauthz.istio.resources import JwtRule, RequestAuthentication, Resources
 from extauthz.server.metrics import Snapshot
 
 if TYPE_CHECKING:
     from extauthz.authn.fetch.fetcher import KeySetFetcher
+    from extauthz.authn.fetch.state import KeySetState
 
 
 class RemoteKeySets:
@@ -56,6 +56,10 @@ class RemoteKeySets:
 
     def snapshot(self) -> Snapshot:
         """The metrics of all key sets."""
+        if self._fetcher is None:
+            return {}
+        from extauthz.authn.fetch.state import by_uri
+
         found: Snapshot = {}
         for figures in by_uri(self._states()):
             found.setdefault("jwks_keys", {})[figures.uri,] = figures.keys

@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 from extauthz._version import __version__
 from extauthz.server import transports
 from extauthz.server.checks import Checks
-from extauthz.server.decision_log import DecisionLog
 from extauthz.server.listeners import Address
 from extauthz.server.metrics import NO_LABELS, Snapshot
-from extauthz.server.observation import Observers
 from extauthz.server.options import ServeOptions
 from extauthz.server.policies import PolicySet, load_policies, report, settle_memory
 from extauthz.server.process import ProcessStatistics
 from extauthz.server.remote_keys import RemoteKeySets
-from extauthz.server.token_finder import TokenFinder
 from extauthz.server.transport import CHECK_METHOD, Transport
 
 if TYPE_CHECKING:
+    from extauthz.server.decision_log import DecisionLog
+    from extauthz.server.observation import Observers
     from extauthz.server.tracing import Spans
 
 _log = logging.getLogger(__name__)
@@ -84,7 +83,7 @@ class Service:
         self._worker = worker
         self._keys = RemoteKeySets(options.fetch)
         self._observers = _observers(options, worker)
-        self._telling = Observers(self._observers) if self._observers else None
+        self._telling = _telling(self._observers)
         self._checks = Checks(self._telling)
         self._process = ProcessStatistics()
         self._policies: PolicySet | None = None
@@ -126,9 +125,8 @@ class Service:
         """Use what was prepared; returns what is in force now, in words."""
         prepared, self._prepared = self._prepared, None
         assert prepared is not None
-        rules = [rule for policy in prepared.resources.request_authentications for rule in policy.jwt_rules]
         if self._telling is not None:
-            self._telling.follow(TokenFinder(rules))
+            self._telling.follow(prepared.resources)
         self._checks.install(prepared.authorizer)
         self._policies = prepared
         self._keys.retain()
@@ -197,15 +195,25 @@ class Service:
 
 
 def _observers(options: ServeOptions, worker: int) -> list[DecisionLog | Spans]:
+    # Imported only where they are wanted: each costs start-up time, and one is an optional extra.
     observers: list[DecisionLog | Spans] = []
     if options.decision_log:
+        from extauthz.server.decision_log import DecisionLog
+
         observers.append(DecisionLog(options.decision_log, worker))
     if options.otel:
-        # An optional extra.
         from extauthz.server.tracing import Spans
 
         observers.append(Spans())
     return observers
+
+
+def _telling(observers: Sequence[DecisionLog | Spans]) -> Observers | None:
+    if not observers:
+        return None
+    from extauthz.server.observation import Observers
+
+    return Observers(observers)
 
 
 def _transport_snapshot(transport: Transport) -> Snapshot:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from threading import Event, Thread
 from typing import Any
 
+from extauthz.istio.load import SUFFIXES
+
 _log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 0.3
@@ -27,7 +29,6 @@ POLL_SECONDS = 1.0
 EVENT_POLLS = 10
 """After how many such intervals to look although no event came."""
 
-SUFFIXES = (".yaml", ".yml", ".json")
 
 Look = dict[str, tuple[int, int, int, int]]
 

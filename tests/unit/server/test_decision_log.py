@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 
 from extauthz.decision import Decision
-from extauthz.istio.resources import JwtHeader, JwtRule
+from extauthz.istio.resources import JwtHeader, JwtRule, RequestAuthentication, Resources
 from extauthz.minting import SigningKey
 from extauthz.request import Request
 from extauthz.server.decision_log import DecisionLog
 from extauthz.server.observation import MAX_TEXT, Observers
 from extauthz.server.options import DecisionLogOptions
-from extauthz.server.token_finder import TokenFinder
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -39,7 +38,7 @@ def written(
     path = tmp_path / "decisions"
     log = DecisionLog(DecisionLogOptions(str(path), **options))
     observers = Observers([log])
-    observers.follow(TokenFinder(rules))
+    observers.follow(Resources(request_authentications=(RequestAuthentication(jwt_rules=rules),)))
     log.start()
     for request, decision in told:
         observers.record(request, decision, time.time_ns())
