@@ -16,7 +16,7 @@ from extauthz.authn.answers import refuse
 from extauthz.authn.authenticator import Authentication, Authenticator
 from extauthz.authn.keys import UNAVAILABLE, InlineKeys, KeySet, KeySetError, KeySource
 from extauthz.authz.policies import AuthorizationOptions, Verdict, compile_policies
-from extauthz.checkapi.read import read_check_request
+from extauthz.checkapi.read import check_request_reader
 from extauthz.checkapi.write import needs_clearing, write_decision
 from extauthz.decision import RBAC_DENIED_BODY, Decision
 from extauthz.errors import NotAnHttpRequest, PolicyError, Problem
@@ -78,6 +78,9 @@ class Authorizer:
         self._custom = self.policies.custom if self.policies.has_custom else None
         self._authenticate = self.authenticator.authenticate
         self._authorize = self.policies.decide
+        self.reads_headers = self.authenticator.reads_headers | self.policies.reads_headers
+        """The headers (lower case) that decisions look at; the rest of a request's are not taken out of the message."""
+        self._read = check_request_reader(self.reads_headers)
         self._denials: dict[str, bytes] = {}
 
     def decide(self, request: Request, now: float) -> Decision:
@@ -98,7 +101,7 @@ class Authorizer:
         Raises MalformedCheckRequest when the bytes are no CheckRequest.
         """
         try:
-            request = read_check_request(message)
+            request = self._read(message)
         except NotAnHttpRequest:
             return self._count_and_write(_NOT_HTTP)
         if self._custom is not None and (verdict := self._custom(request)) is not None:
@@ -127,7 +130,7 @@ class Authorizer:
     def check_logged(self, message: bytes) -> tuple[bytes, Request | None, Decision]:
         """As `check`, with what a decision log wants to know; the request is None when the call asked about none."""
         try:
-            request = read_check_request(message)
+            request = self._read(message)
         except NotAnHttpRequest:
             return self._count_and_write(_NOT_HTTP), None, _NOT_HTTP
         decision = self.decide(request, time())
