@@ -5,13 +5,11 @@ Loading happens in a thread that is not one of those that answer calls; taking t
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any
@@ -20,6 +18,7 @@ from extauthz.authorizer import Authorizer, RemoteKeys
 from extauthz.errors import PolicyError, Problem
 from extauthz.istio.load import Loaded, load
 from extauthz.istio.resources import Resource, Resources
+from extauthz.server.interference import loading
 from extauthz.server.options import ServeOptions
 
 _log = logging.getLogger(__name__)
@@ -47,14 +46,13 @@ class PolicySet:
         return Counter(type(resource).__name__ for resource in self._applied())
 
     def describe(self) -> list[dict[str, Any]]:
-        """What applies, for people: kind, name and where it was written."""
+        """What applies, for people: kind, name and file. Not the line: finding it means reading the file again."""
         return [
             {
                 "kind": type(resource).__name__,
                 "namespace": resource.metadata.namespace,
                 "name": resource.metadata.name,
                 "file": resource.origin.file,
-                "line": resource.origin.line(),
             }
             for resource in self._applied()
         ]
@@ -74,7 +72,7 @@ def load_policies(options: ServeOptions, remote_keys: RemoteKeys | None, before:
     """
     if before is not None:
         _refuse_emptied(before.sizes)
-    with _collecting_paused():
+    with loading():
         loaded = load(options.policy, stdin=StringIO(options.stdin))
         sizes = {file: _size(file) for file in loaded.files}
         authorizer = Authorizer(loaded.resources, options.authorizer, remote_keys=remote_keys)
@@ -93,24 +91,6 @@ def report(policies: PolicySet, *, quietly: bool) -> str:
             _log.warning("%d more warnings; see extauthz validate", len(warnings) - MAX_LOGGED_WARNINGS)
     counts = ", ".join(f"{count} {kind}" for kind, count in policies.kinds.items()) or "no resource applies"
     return f"{counts}; files: {len(policies.loaded.files)}"
-
-
-def settle_memory() -> None:
-    """Take what was just loaded out of the garbage collector's sight: it stays, and each look at it costs time."""
-    gc.collect()
-    gc.freeze()
-
-
-@contextmanager
-def _collecting_paused() -> Iterator[None]:
-    """Without this, each full collection during a load walks all that was loaded so far, holding up calls."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _refuse_emptied(before: Mapping[str, int]) -> None:

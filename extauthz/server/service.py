@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from extauthz._version import __version__
 from extauthz.server import transports
 from extauthz.server.checks import Checks
+from extauthz.server.interference import keep_collections_short
 from extauthz.server.listeners import Address
 from extauthz.server.metrics import NO_LABELS, Snapshot
 from extauthz.server.options import ServeOptions
-from extauthz.server.policies import PolicySet, load_policies, report, settle_memory
+from extauthz.server.policies import PolicySet, load_policies, report
 from extauthz.server.process import ProcessStatistics
 from extauthz.server.remote_keys import RemoteKeySets
 from extauthz.server.transport import CHECK_METHOD, Transport
@@ -112,6 +113,7 @@ class Service:
         for observer in self._observers:
             observer.start()
         self._keys.wait(self._options.jwks_wait)
+        keep_collections_short()
         self._transport.start()
         self._transport.set_serving(True)
         self._serving = True
@@ -130,7 +132,6 @@ class Service:
         self._checks.install(prepared.authorizer)
         self._policies = prepared
         self._keys.retain()
-        settle_memory()
         return report(prepared, quietly=self._worker > 0)
 
     def discard(self) -> None:
