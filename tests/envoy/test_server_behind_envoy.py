@@ -1,4 +1,4 @@
-"""The server behind a real Envoy while it is restarted, ages its connections, or is asked in ways that once broke it.
+"""The server behind a real Envoy: restarts, old and idle connections, large bodies, refusals and failures.
 
 The Envoy asks about every request and answers allowed ones itself. Refused or failed Check calls become a 403 or 503,
 so "nothing was lost" means that every request got 200.
@@ -7,6 +7,7 @@ so "nothing was lost" means that every request got 200.
 from __future__ import annotations
 
 import http.client
+import json
 import subprocess
 import sys
 import threading
@@ -20,7 +21,10 @@ from typing import Any
 import pytest
 
 from extauthz.mesh.envoy import Envoy, run_envoy
-from extauthz.server import native
+from extauthz.minting import SigningKey, key_set
+from extauthz.server import native, transports
+from extauthz.server.listeners import Address
+from extauthz.server.transport import CHECK_METHOD, DEFAULT_LIMITS
 
 pytestmark = pytest.mark.envoy
 
@@ -151,10 +155,10 @@ class Load:
 class Server:
     """An `extauthz` process that listens on one Unix socket and can be started again."""
 
-    def __init__(self, path: Path, transport: str, *arguments: str) -> None:
+    def __init__(self, path: Path, transport: str, *arguments: str, command: str = "null") -> None:
         self.path = path
         self._command = [
-            *(sys.executable, "-m", "extauthz", "null", "--listen", f"unix:{path}"),
+            *(sys.executable, "-m", "extauthz", command, "--listen", f"unix:{path}"),
             *("--transport", transport, "--drain", str(DRAIN), *arguments),
         ]
         self._process: subprocess.Popen[str]
@@ -235,3 +239,100 @@ def test_pings_of_an_idle_envoy_are_not_answered_with_goaway(transport: str, tmp
         Load(envoy).end()
         assert envoy.counter("cluster.authz.upstream_cx_close_notify") == 0
         assert envoy.counter("cluster.authz.upstream_cx_total") == before
+
+
+STORY = """
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {{name: tokens, namespace: istio-system}}
+spec:
+  jwtRules: [{{issuer: issuer, jwks: '{jwks}'}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: exclude, namespace: istio-system}}
+spec:
+  action: DENY
+  rules:
+  - from: [{{source: {{notRequestPrincipals: ["*"]}}}}]
+    to: [{{operation: {{notPaths: ["/public"]}}}}]
+"""
+
+
+class Front:
+    """An Envoy before a server that decides by the story's policies, and requests through it."""
+
+    def __init__(self, envoy: Envoy, key: SigningKey) -> None:
+        self._address = envoy.listeners()["in"].addresses[0]
+        self.token = key.token({"iss": "issuer", "sub": "someone", "exp": int(time.time()) + 3600})
+
+    def status(self, method: str, path: str, token: str = "", body: bytes | None = None) -> int:
+        connection = http.client.HTTPConnection(*self._address, timeout=30)
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        connection.request(method, path, body, headers)
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+
+@contextmanager
+def story(transport: str, tmp_path: Path, *arguments: str, **ext_authz: Any) -> Iterator[Front]:
+    key = SigningKey.generate("ES256")
+    policies = tmp_path / "policies.yaml"
+    policies.write_text(STORY.format(jwks=json.dumps(key_set(key))))
+    server = Server(tmp_path / "s", transport, "--policy", str(policies), "--admin", "off", *arguments, command="serve")
+    server.start()
+    try:
+        with run_envoy(bootstrap([server.path], **ext_authz)) as envoy:
+            yield Front(envoy, key)
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize(
+    "form", [{}, {"pack_as_bytes": True}, {"allow_partial_message": True, "max_request_bytes": 100_000}]
+)
+def test_bodies_that_are_sent_along_change_no_answer(transport: str, tmp_path: Path, form: dict[str, Any]) -> None:
+    limit = 8 * 1024 * 1024
+    with story(transport, tmp_path, with_request_body={"max_request_bytes": limit, **form}) as front:
+        # Of a larger body Envoy answers a part, and the client that still sends sees a closed connection.
+        sizes = (0, 100, 50_000, 150_000) if "allow_partial_message" in form else (0, 100, 3 << 20, 5 << 20, limit - 1)
+        for size in sizes:
+            body = b"x" * size
+            assert front.status("POST", "/public", body=body) == 200
+            assert front.status("POST", "/private", body=body) == 403
+            assert front.status("POST", "/private", front.token, body=body) == 200
+            assert front.status("POST", "/public", "bad", body=body) == 401
+
+
+def test_a_smaller_limit_makes_larger_bodies_an_error(transport: str, tmp_path: Path) -> None:
+    limits = {"max_request_bytes": 4 << 20}
+    with story(transport, tmp_path, "--max-message-bytes", str(1 << 20), with_request_body=limits) as front:
+        assert front.status("POST", "/public", body=b"x" * (512 << 10)) == 200
+        assert front.status("POST", "/public", body=b"x" * (2 << 20)) == 403
+
+
+def test_no_refusal_passes_when_errors_are_let_pass(transport: str, tmp_path: Path) -> None:
+    with story(transport, tmp_path, failure_mode_allow=True) as front:
+        assert front.status("GET", "/private") == 403
+        assert front.status("GET", "/public", "a.b.c") == 401
+        assert front.status("GET", "/private", front.token[:-5]) == 401
+        assert front.status("GET", "/private", front.token) == 200
+
+
+@pytest.mark.parametrize(("let_pass", "status"), [(False, 403), (True, 200)])
+def test_a_failure_of_ours_is_for_envoy_to_judge(transport: str, tmp_path: Path, let_pass: bool, status: int) -> None:
+    def fail(message: bytes) -> bytes:
+        raise ZeroDivisionError
+
+    server, _ = transports.make(transport, [Address(path=str(tmp_path / "s"))], {CHECK_METHOD: fail}, DEFAULT_LIMITS)
+    server.bind()
+    server.start()
+    server.set_serving(True)
+    try:
+        with run_envoy(bootstrap([tmp_path / "s"], failure_mode_allow=let_pass)) as envoy:
+            front = Front(envoy, SigningKey.generate("ES256"))
+            assert [front.status("GET", "/") for _ in range(3)] == [status] * 3
+            assert envoy.counter("http.in.ext_authz.error") == 3
+    finally:
+        server.stop()
