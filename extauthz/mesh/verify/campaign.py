@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+
+from envoy_data_plane.envoy.config.listener.v3 import Listener
 
 from extauthz.authorizer import Authorizer
 from extauthz.errors import PolicyError, UsageError
@@ -14,6 +17,7 @@ from extauthz.mesh.stand_in import made_up_key_sets
 from extauthz.mesh.verify.casefile import Case
 from extauthz.mesh.verify.engine import Comparison, InProcess, PolicySet, Subject, compare, mesh_listener
 from extauthz.mesh.verify.harness import Harness
+from extauthz.mesh.verify.served import AT_A_TIME, Servers, ThroughEnvoy
 from extauthz.mesh.verify.shrink import shrink
 
 BATCH = 40
@@ -28,11 +32,10 @@ KEPT_DIFFERENCES = 200
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A set of policies and what is to be put to it. `subject` None: the Authorizer in this process."""
+    """A set of policies and what is to be put to it."""
 
     policies: PolicySet
     cases: Iterable[Case]
-    subject: Subject | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,32 +81,53 @@ class Report:
 Progress = Callable[[Report], None]
 
 
-async def run(harness: Harness, trials: Iterable[Trial], progress: Progress = lambda report: None) -> Report:
-    """Put every case to both sides. Raises EnvoyError when Envoy ends or does not answer."""
-    report, started = Report(), time.monotonic()
-    numbers = itertools.count()
-    key_sets = made_up_key_sets()
-    for batch in _batches(trials, BATCH):
+class Campaign:
+    """Puts every case to both sides. With `servers` our side is running servers, else it is in this process."""
+
+    def __init__(self, harness: Harness, servers: Servers | None = None, progress: Progress | None = None) -> None:
+        self.report = Report()
+        self._harness = harness
+        self._servers = servers
+        self._progress = progress or (lambda report: None)
+        self._numbers = itertools.count()
+        self._key_sets = made_up_key_sets()
+
+    async def run(self, trials: Iterable[Trial]) -> Report:
+        """Raises EnvoyError when Envoy ends or does not answer, ServiceError when a server does not start."""
+        started = time.monotonic()
+        for batch in _batches(trials, BATCH if self._servers is None else AT_A_TIME):
+            await self._run_batch(batch)
+        report = self.report
+        report.seconds = time.monotonic() - started
+        report.differences.sort(key=lambda comparison: len(comparison.probe.encode()))
+        return report
+
+    async def _run_batch(self, batch: Sequence[Trial]) -> None:
         ready: dict[str, tuple[Trial, Subject]] = {}
-        listeners = []
+        listeners: list[Listener] = []
+        served: list[PolicySet] = []
         for trial in batch:
-            report.sets += 1
-            name = f"set-{next(numbers)}"
+            self.report.sets += 1
+            name = f"set-{next(self._numbers)}"
             try:
-                subject = trial.subject or InProcess(Authorizer(trial.policies.resources, trial.policies.options))
-                listeners.append(mesh_listener(harness, name, trial.policies, key_sets))
+                authorizer = Authorizer(trial.policies.resources, trial.policies.options)
+                listeners.append(mesh_listener(self._harness, name, trial.policies, self._key_sets))
             except (PolicyError, UsageError) as error:
-                report.rejections.append(Rejection(trial.policies, "extauthz", str(error)))
+                self.report.rejections.append(Rejection(trial.policies, "extauthz", str(error)))
                 continue
+            subject: Subject = InProcess(authorizer)
+            if self._servers is not None:
+                ours = f"ours-{name}"
+                listeners.append(self._servers.listener(ours, trial.policies, len(served), self._harness))
+                subject = ThroughEnvoy(self._harness, ours)
+                served.append(trial.policies)
             ready[name] = (trial, subject)
-        for name, reason in (await harness.load(listeners)).items():
-            trial, _ = ready.pop(name)
-            report.rejections.append(Rejection(trial.policies, "Envoy", reason))
-        for name, (trial, subject) in ready.items():
-            await _run_trial(harness, name, trial, subject, report, progress)
-    report.seconds = time.monotonic() - started
-    report.differences.sort(key=lambda comparison: len(comparison.probe.encode()))
-    return report
+        with self._servers.run(served) if self._servers is not None else contextlib.nullcontext():
+            for name, reason in (await self._harness.load(listeners)).items():
+                if name in ready:
+                    self.report.rejections.append(Rejection(ready.pop(name)[0].policies, "Envoy", reason))
+            for name, (trial, subject) in ready.items():
+                await _run_trial(self._harness, name, trial, subject, self.report, self._progress)
 
 
 def _batches(trials: Iterable[Trial], size: int) -> Iterator[Sequence[Trial]]:
@@ -132,9 +156,14 @@ async def _run_trial(
                     differing[comparison.kind] = comparison
             progress(report)
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(AT_ONCE):
-            group.create_task(worker())
+    tasks = [asyncio.create_task(worker()) for _ in range(AT_ONCE)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        # After an error the others must not go on asking while Envoy is taken down.
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def again(comparison: Comparison) -> Comparison:
         return await compare(harness, name, trial.policies, subject, comparison.probe)

@@ -92,17 +92,6 @@ class InProcess:
         return our_outcome(self._authorizer, observation.check)
 
 
-class ThroughEnvoy:
-    """Our side as it runs: the same Envoy on another listener, with `ext_authz` and the running server."""
-
-    def __init__(self, harness: Harness, listener: str) -> None:
-        self._harness = harness
-        self._listener = listener
-
-    async def outcome(self, probe: Probe, observation: Observation) -> Outcome:
-        return observed(await self._harness.ask(self._listener, probe))
-
-
 def mesh_listener(harness: Harness, name: str, policies: PolicySet, key_sets: KeySets | None = None) -> Listener:
     """The listener on which Envoy enforces a set by itself. Raises UsageError for what has no meaning to it."""
     selected = policies.selected

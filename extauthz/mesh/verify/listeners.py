@@ -67,12 +67,21 @@ def recording_listener(
     trusted_hops: int = 0,
     tls: TransportSocket | None = None,
 ) -> Listener:
-    """A listener on free ports of both loopback addresses that takes the PROXY protocol, and TLS when `tls` is given.
-
-    `namespaces` are the filters whose metadata goes into a CheckRequest.
-    """
+    """The listener of the mesh's side. `namespaces` are the filters whose metadata goes into a CheckRequest."""
     manager = connection_manager([_recording(namespaces), *filters], trusted_hops=trusted_hops)
     _tell_reasons(manager)
+    return _listener(name, manager, tls)
+
+
+def served_listener(
+    name: str, filters: Sequence[HttpFilter], *, trusted_hops: int = 0, tls: TransportSocket | None = None
+) -> Listener:
+    """The listener of our side, when a running server decides: its filters and nothing else."""
+    return _listener(name, connection_manager(filters, trusted_hops=trusted_hops), tls)
+
+
+def _listener(name: str, manager: HttpConnectionManager, tls: TransportSocket | None) -> Listener:
+    """A listener on free ports of both loopback addresses that takes the PROXY protocol, and TLS when it is given."""
     plain = filter_chain(manager)
     inspecting = [ListenerFilter("envoy.filters.listener.proxy_protocol", typed_config=Any.pack(ProxyProtocol()))]
     chains = [plain]

@@ -67,7 +67,8 @@ class RandomPolicies:
 def random_policies(rng: random.Random, title: str) -> RandomPolicies:
     """Policies for one workload; key sets are left to be filled in (`jwksUri`)."""
     documents = [_authentication(rng, index) for index in range(rng.choice((0, 1, 1, 1, 2)))]
-    documents += [_policy(rng, index) for index in range(rng.choice((0, 1, 1, 2, 2, 3, 4)))]
+    fewest = 0 if documents else 1
+    documents += [_policy(rng, index) for index in range(max(fewest, rng.choice((0, 1, 1, 2, 2, 3, 4))))]
     return RandomPolicies(
         title=title,
         text="\n---\n".join(json.dumps(document, ensure_ascii=False) for document in documents),

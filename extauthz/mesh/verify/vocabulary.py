@@ -1,7 +1,8 @@
 """The keys, key sets and tokens that a case file names, made anew each time it is read, and the texts they appear in.
 
 `${good}` is the token of that name, `${good.header}`, `${good.payload}` and `${good.signature}` its sections,
-`${jwks:a,b}` the key set of two keys as a quoted text, `${keyset:odd}` one that the file describes, `${now+60}` a time.
+`${jwks:a,b}` the key set of two keys as a quoted text, `${keyset:odd}` one that the file describes, `${now+60}` a
+time, `${$}` a dollar sign.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ class Vocabulary:
     def _meaning(self, name: str, variables: Mapping[str, str]) -> str:
         if name in variables:
             return variables[name]
+        if name == "$":
+            return "$"
         kind, colon, rest = name.partition(":")
         if colon and kind == "jwks":
             return json.dumps(json.dumps(key_set(*map(self._key, rest.split(",")))))
