@@ -23,10 +23,4 @@ def _original_uri(request: Request) -> str:
     """scheme://host + path; the header x-envoy-original-path, when there is one, stands for the path."""
     original = request.lines("x-envoy-original-path")
     path = original[0] if original else request.path
-    return f"{_scheme(request)}://{request.host}{path[:MAX_REALM_PATH]}"
-
-
-def _scheme(request: Request) -> str:
-    forwarded = request.lines("x-forwarded-proto")
-    scheme = forwarded[0].lower() if forwarded else ""
-    return scheme if scheme in ("http", "https") else "http"
+    return f"{request.scheme}://{request.host}{path[:MAX_REALM_PATH]}"

@@ -173,6 +173,7 @@ _DERIVED: dict[str, Callable[[CheckedRequest], Any]] = {
     "peer_principals": lambda request: _peers.principals(
         request._attributes.source.certificate, request._attributes.source.principal
     ),
-    "server_name": lambda request: request._attributes.tls_session.sni,
+    # As the client sent it; Envoy's own filters compare it in lower case.
+    "server_name": lambda request: request._attributes.tls_session.sni.lower(),
     "metadata": _metadata,
 }

@@ -34,7 +34,7 @@ def write_decision(decision: Decision, *, clear_first: bool = False) -> bytes:
         response.status.message = decision.reason
         response.denied_response.CopyFrom(_denied(decision))
     if decision.metadata:
-        response.dynamic_metadata.CopyFrom(_struct(decision.metadata))
+        response.dynamic_metadata.CopyFrom(_struct(_shallow(decision.metadata)))
     return response.SerializeToString()
 
 
@@ -87,6 +87,34 @@ def _utf8(wire: str) -> str:
         return wire
     text = wire.encode("latin-1").decode("utf-8", "surrogateescape")
     return _NOT_UTF8.sub(lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", text)
+
+
+MAX_MESSAGE_LEVELS = 90
+"""Protobuf's readers, Envoy's among them, give a message up that nests more than 100 messages deep."""
+
+
+def _shallow(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values`, and what mappings right under them hold, without members that nest too deep for Envoy to read.
+
+    A token may hold a hundred levels of JSON, and a level costs two or three messages. An answer that Envoy cannot read
+    would refuse the request; a claim that metadata lacks only keeps it from route matches and access logs.
+    """
+    shallow: dict[str, Any] = {}
+    for name, value in values.items():
+        if _fits(value, MAX_MESSAGE_LEVELS):
+            shallow[name] = value
+        elif isinstance(value, Mapping):
+            shallow[name] = {inner: member for inner, member in value.items() if _fits(member, MAX_MESSAGE_LEVELS - 3)}
+    return shallow
+
+
+def _fits(value: Any, levels: int) -> bool:
+    """Whether a value of a Struct nests at most `levels` messages deep."""
+    if isinstance(value, Mapping):
+        return levels >= 3 and all(_fits(member, levels - 3) for member in value.values())
+    if isinstance(value, list | tuple):
+        return levels >= 2 and all(_fits(member, levels - 2) for member in value)
+    return True
 
 
 def _struct(values: Mapping[str, Any]) -> Struct:

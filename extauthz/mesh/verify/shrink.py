@@ -36,7 +36,10 @@ async def shrink(comparison: Comparison, again: Again) -> Comparison:
 def _simpler(probe: Probe) -> Iterator[Probe]:
     """Variations that are simpler in one thing, the boldest first."""
     plain = Probe(name=probe.name)
-    for name in ("method", "host", "body", "source", "destination", "port", "server_name", "peer"):
+    if (probe.source, probe.destination) != (plain.source, plain.destination):
+        # Together: both have to be of one family.
+        yield replace(probe, source=plain.source, destination=plain.destination)
+    for name in ("method", "host", "body", "port", "server_name", "peer"):
         if getattr(probe, name) != getattr(plain, name):
             yield replace(probe, **{name: getattr(plain, name)})
     for index in range(len(probe.headers)):

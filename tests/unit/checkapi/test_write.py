@@ -45,3 +45,12 @@ def test_a_long_header_that_goes_is_emptied_before_new_ones_are_set():
 
 def test_nothing_is_cleared_when_nothing_is_set():
     assert not needs_clearing(Changes({"authorization": ()}), HEADER_BYTES_LIMIT * 2)
+
+
+def test_metadata_that_envoy_could_not_read_is_left_out():
+    deep = 5
+    for _ in range(99):
+        deep = [deep]
+    response = answer(Decision(True, metadata={"payload": {"iss": "a", "deep": deep}, "other": {"k": [[1]]}}))
+    assert dict(response.dynamic_metadata["payload"]) == {"iss": "a"}
+    assert response.dynamic_metadata["other"]["k"][0][0] == 1
