@@ -18,12 +18,11 @@ Start = Callable[..., Any]
 
 
 @pytest.fixture
-def start(serve: Start, policy_file: Path, transport_name: str) -> Start:
-    """Starts two workers on each transport."""
+def start(serve: Start, policy_file: Path) -> Start:
+    """Starts two workers."""
 
     def start(*arguments: object, **more: Any) -> Any:
-        given = ("--policy", policy_file, "--workers", "2", "--transport", transport_name, *arguments)
-        return serve(*given, **more)
+        return serve("--policy", policy_file, "--workers", "2", *arguments, **more)
 
     return start
 
@@ -39,8 +38,8 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_each_worker_has_a_unix_socket_of_its_own(start: Start, tmp_path: Path) -> None:
-    server = start("--listen", f"unix:{tmp_path}/{{worker}}.sock")
+def test_each_worker_has_a_unix_socket_of_its_own(start: Start, tmp_path: Path, transport_name: str) -> None:
+    server = start("--transport", transport_name, "--listen", f"unix:{tmp_path}/{{worker}}.sock")
     assert server.addresses == [f"unix:{tmp_path}/0.sock", f"unix:{tmp_path}/1.sock"]
     for address in server.addresses:
         assert server.check("/public", address=address) == 200
@@ -60,8 +59,8 @@ def test_each_worker_has_a_port_of_its_own(start: Start) -> None:
     assert [server.check("/private", address=address) for address in server.addresses] == [403, 403]
 
 
-def test_workers_share_one_port_and_their_counts_add_up(start: Start) -> None:
-    server = start()
+def test_workers_share_one_port_and_their_counts_add_up(start: Start, transport_name: str) -> None:
+    server = start("--transport", transport_name)
     (address,) = server.addresses
     options = (("grpc.use_local_subchannel_pool", 1),)
     for _ in range(20):
@@ -74,8 +73,8 @@ def test_workers_share_one_port_and_their_counts_add_up(start: Start) -> None:
     assert server.metric("policies", kind="AuthorizationPolicy") == 1
 
 
-def test_a_killed_worker_is_replaced_and_its_counts_stay(start: Start, tmp_path: Path) -> None:
-    server = start("--listen", f"unix:{tmp_path}/{{worker}}.sock")
+def test_a_killed_worker_is_replaced_and_its_counts_stay(start: Start, tmp_path: Path, transport_name: str) -> None:
+    server = start("--transport", transport_name, "--listen", f"unix:{tmp_path}/{{worker}}.sock")
     for address in server.addresses * 5:
         server.check("/private", address=address)
     assert server.metric("decisions_total", decision="deny") == 10
@@ -102,8 +101,8 @@ def test_a_worker_that_dies_again_and_again_is_replaced_ever_more_slowly(start: 
         assert time.monotonic() - began > 0.1 * 2 ** (restarts - 1)
 
 
-def test_sigterm_to_one_worker_drains_it_and_it_is_replaced(start: Start, tmp_path: Path) -> None:
-    server = start("--listen", f"unix:{tmp_path}/{{worker}}.sock")
+def test_sigterm_to_one_worker_drains_it_and_it_is_replaced(start: Start, tmp_path: Path, transport_name: str) -> None:
+    server = start("--transport", transport_name, "--listen", f"unix:{tmp_path}/{{worker}}.sock")
     worker = pids(server)[0]
     for _ in range(7):
         server.check("/private", address=server.addresses[0])
@@ -193,9 +192,7 @@ def test_policies_from_standard_input_reach_all_workers(start: Start, policy_fil
         assert server.check("/private") == 403
 
 
-def test_workers_are_fresh_processes_even_where_threads_and_grpc_run(
-    policy_file: Path, transport_name: str, tmp_path: Path
-) -> None:
+def test_workers_are_fresh_processes_even_where_threads_and_grpc_run(policy_file: Path, tmp_path: Path) -> None:
     script = f"""
 import threading, time, grpc
 from concurrent.futures import ThreadPoolExecutor
