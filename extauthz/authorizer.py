@@ -19,7 +19,7 @@ from extauthz.authz.policies import AuthorizationOptions, Verdict, compile_polic
 from extauthz.checkapi.read import check_request_reader
 from extauthz.checkapi.write import needs_clearing, write_decision
 from extauthz.decision import RBAC_DENIED_BODY, Decision
-from extauthz.errors import NotAnHttpRequest, PolicyError, Problem
+from extauthz.errors import NotAnHttpRequest, PolicyError, Problem, UsageError
 from extauthz.istio.resources import JwtRule, RequestAuthentication, Resources
 from extauthz.istio.workload import Workload, select
 from extauthz.request import ChangedRequest, Request
@@ -186,10 +186,13 @@ def _rules(
                 try:
                     yield rule, InlineKeys(KeySet.parse(rule.jwks))
                 except KeySetError as error:
-                    line = policy.origin.line(("spec", "jwtRules", index, "jwks"))
-                    field = f"spec.jwtRules[{index}].jwks"
-                    problems.append(Problem(policy.origin.file, line, field, str(error), code="bad-key-set"))
+                    problems.append(
+                        policy.problem(("spec", "jwtRules", index, "jwks"), error.reason, code="bad-key-set")
+                    )
             elif remote_keys is not None:
-                yield rule, remote_keys(rule, policy, everything)
+                try:
+                    yield rule, remote_keys(rule, policy, everything)
+                except UsageError as error:
+                    problems.append(policy.problem(("spec", "jwtRules", index), str(error), code="bad-key-set-url"))
             else:
                 yield rule, InlineKeys(UNAVAILABLE)

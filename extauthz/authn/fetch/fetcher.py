@@ -1,0 +1,253 @@
+"""The thread that fetches: one event loop for all remote key sets of the process, started when the first is asked for.
+
+A source is made for a rule when policies load, shared by all rules that want the same thing, and kept over reloads for
+as long as the policies in force use it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any
+
+from extauthz.authn.fetch.client import Client, Document
+from extauthz.authn.fetch.discovery import document_url, key_set_url
+from extauthz.authn.fetch.disk import DiskCache
+from extauthz.authn.fetch.exchange import Progress
+from extauthz.authn.fetch.failure import Cause, FetchFailure
+from extauthz.authn.fetch.options import DEFAULT_TIMEOUT, FetchOptions
+from extauthz.authn.fetch.resolver import Overrides, Resolver
+from extauthz.authn.fetch.routes import Routes
+from extauthz.authn.fetch.schedule import Intervals
+from extauthz.authn.fetch.source import Plan, RemoteKeySet
+from extauthz.authn.fetch.state import KeySetState
+from extauthz.authn.fetch.tls import TlsContexts
+from extauthz.authn.fetch.url import Url
+from extauthz.errors import UsageError
+from extauthz.istio.resources import JwtRule, RequestAuthentication, Resources
+
+_log = logging.getLogger(__name__)
+
+STOP_SECONDS = 2.0
+
+
+class KeySetFetcher:
+    """Fetches key sets in the background. Every method may be called from any thread, and none waits for a fetch."""
+
+    def __init__(self, options: FetchOptions | None = None) -> None:
+        """Raises UsageError for options that cannot be used."""
+        self._options = options or FetchOptions()
+        self._intervals = Intervals.of(self._options)
+        self._overrides = Overrides.parse(self._options.resolve)
+        self._disk = DiskCache(self._options.cache_dir) if self._options.cache_dir else None
+        self._sources: dict[Plan, RemoteKeySet] = {}
+        self._asked: set[Plan] = set()
+        self._routes: tuple[Resources, Routes] | None = None
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._tasks: dict[Plan, asyncio.Task[None]] = {}
+
+    def source(self, rule: JwtRule, policy: RequestAuthentication, resources: Resources) -> RemoteKeySet:
+        """The source of a rule's keys: its jwksUri, or without one what OpenID discovery at its issuer leads to.
+
+        The same object for the same plan. Raises UsageError for a URL that cannot be read.
+        """
+        plan, routes, namespace = self._plan(rule, policy, resources)
+        find_route = partial(routes.route, namespace=namespace)
+        with self._lock:
+            source = self._sources.get(plan)
+            if source is None:
+                source = self._sources[plan] = RemoteKeySet(plan, self._intervals, find_route)
+                source.on_missing_key(self._key_missing)
+                self._restore(source)
+                self._in_loop(self._watch, source)
+            source.find_route = find_route
+            source.issuers = tuple(dict.fromkeys((*source.issuers, *filter(None, (rule.issuer,)))))
+            self._asked.add(plan)
+            return source
+
+    def wait(self, seconds: float) -> bool:
+        """Until every first fetch has ended, well or not, at most so long. Gives whether all have."""
+        deadline = time.monotonic() + seconds
+        with self._lock:
+            sources = list(self._sources.values())
+        return all(source.first_fetch_ended.wait(max(deadline - time.monotonic(), 0.0)) for source in sources)
+
+    def retain(self) -> None:
+        """Forget the sources that were not asked for since the last call: the policies that used them are gone."""
+        with self._lock:
+            for plan in self._sources.keys() - self._asked:
+                del self._sources[plan]
+                self._in_loop(self._forget, plan)
+            self._asked.clear()
+            self._routes = None
+
+    def close(self) -> None:
+        """Fetch no more. The sources keep the keys they have."""
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(STOP_SECONDS)
+
+    def states(self) -> Sequence[KeySetState]:
+        """How every source is."""
+        now = time.monotonic()
+        with self._lock:
+            return [source.state(now) for source in self._sources.values()]
+
+    def _plan(self, rule: JwtRule, policy: RequestAuthentication, resources: Resources) -> tuple[Plan, Routes, str]:
+        try:
+            url = Url.parse(rule.jwks_uri) if rule.jwks_uri else document_url(rule.issuer)
+        except ValueError as error:
+            raise UsageError(f"jwksUri of issuer {rule.issuer!r}: {error}") from None
+        namespace = policy.metadata.namespace or "default"
+        if self._routes is None or self._routes[0] is not resources:
+            self._routes = (resources, Routes(resources, self._options))
+        routes = self._routes[1]
+        timeout = rule.timeout if rule.timeout is not None else DEFAULT_TIMEOUT
+        issuer = "" if rule.jwks_uri else rule.issuer
+        return Plan(url, issuer, routes.scope(namespace), routes.route(url, namespace), timeout), routes, namespace
+
+    def _restore(self, source: RemoteKeySet) -> None:
+        if self._disk is None:
+            return
+        try:
+            saved = self._disk.load(source.plan.fingerprint)
+            if saved is not None and saved.age < self._intervals.max_stale:
+                source.restore(saved.body, saved.url, saved.etag, saved.age, time.monotonic())
+        except (OSError, ValueError, FetchFailure) as error:
+            _log.warning("key set %s: what was kept on disk is of no use: %s", source.plan.url.shown, error)
+
+    # --- in the thread ---
+
+    def _in_loop(self, work: Callable[..., None], *arguments: Any) -> None:
+        """Have `work` done in the loop, starting its thread when there is none yet."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=self._run, args=(self._loop,), name="key-sets", daemon=True)
+            self._thread.start()
+        self._loop.call_soon_threadsafe(work, *arguments)
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        concurrency = self._options.concurrency
+        resolver = Resolver(self._overrides, 2 * concurrency)
+        self._client = Client(resolver, TlsContexts(self._options.ca_file), self._options.proxy)
+        # Sets that have been failing have places of their own, so that a hundred dead issuers delay no living one.
+        self._places = asyncio.Semaphore(concurrency), asyncio.Semaphore(concurrency)
+        try:
+            loop.run_forever()
+        finally:
+            tasks = asyncio.all_tasks(loop)
+            for task in tasks:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            loop.close()
+
+    def _watch(self, source: RemoteKeySet) -> None:
+        self._tasks[source.plan] = asyncio.get_running_loop().create_task(self._keep(source))
+
+    def _forget(self, plan: Plan) -> None:
+        task = self._tasks.pop(plan, None)
+        if task is not None:
+            task.cancel()
+
+    def _key_missing(self, source: RemoteKeySet) -> None:
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._fetch_early, source)
+
+    @staticmethod
+    def _fetch_early(source: RemoteKeySet) -> None:
+        source.early = True
+        source.schedule.key_missing(time.monotonic())
+        source.wake.set()
+
+    async def _keep(self, source: RemoteKeySet) -> None:
+        """Fetch a key set whenever it is due, for as long as it is wanted."""
+        schedule = source.schedule
+        while True:
+            now = time.monotonic()
+            source.drop_if_stale(now)
+            if schedule.due <= now:
+                if source.early:
+                    source.early = False
+                    schedule.early_fetch_begins(now)
+                async with self._places[schedule.failures > 0]:
+                    await self._fetch(source)
+                continue
+            source.wake.clear()
+            wait = min(schedule.due, schedule.stale_at) - now
+            try:
+                await asyncio.wait_for(source.wake.wait(), wait if wait < threading.TIMEOUT_MAX else None)
+            except TimeoutError:
+                continue
+
+    async def _fetch(self, source: RemoteKeySet) -> None:
+        plan = source.plan
+        if plan.route.refusal:
+            source.fail(FetchFailure(Cause.REFUSED, plan.route.refusal), time.monotonic(), for_good=True)
+            return
+        progress = Progress(asyncio.get_running_loop().time() + plan.timeout)
+        try:
+            document = await limited(fetch_document(self._client, source, progress), progress, plan.timeout)
+            self._take(source, document)
+        except FetchFailure as failure:
+            source.fail(failure, time.monotonic())
+        except Exception as error:
+            _log.exception("key set %s: a fetch failed in a way that it should not", plan.url.shown)
+            source.fail(FetchFailure(Cause.INTERNAL, f"internal error: {type(error).__name__}"), time.monotonic())
+
+    def _take(self, source: RemoteKeySet, document: Document) -> None:
+        now = time.monotonic()
+        fingerprint = source.plan.fingerprint
+        if document.body is None:
+            source.confirm(document.lifetime, now)
+            self._on_disk(source, lambda disk: disk.confirm(fingerprint))
+            return
+        try:
+            body = document.body.decode("utf-8")
+        except UnicodeDecodeError:
+            raise FetchFailure(Cause.CONTENT, "the key set is not UTF-8") from None
+        url, etag = document.url.shown, document.etag
+        if source.take(body, url, etag, document.lifetime, now):
+            self._on_disk(source, lambda disk: disk.save(fingerprint, url, body, etag))
+        else:
+            self._on_disk(source, lambda disk: disk.confirm(fingerprint))
+
+    def _on_disk(self, source: RemoteKeySet, work: Callable[[DiskCache], None]) -> None:
+        if self._disk is None:
+            return
+        try:
+            work(self._disk)
+        except OSError as error:
+            _log.warning("key set %s: cannot be kept on disk: %s", source.plan.url.shown, error)
+
+
+async def fetch_document(client: Client, source: RemoteKeySet, progress: Progress) -> Document:
+    """The key set's document, by way of OpenID discovery where the plan says so. Raises FetchFailure."""
+    plan, url = source.plan, source.plan.url
+    if plan.issuer:
+        progress.steps.append(f"discovery at {url.shown}")
+        found = await client.get(url, source.find_route, progress)
+        url = key_set_url(found.body or b"", plan.issuer, found.url)
+        progress.steps.append(f"jwks_uri is {url.shown}")
+    # What was fetched elsewhere is no answer to "has this changed?".
+    etag = source.etag if source.key_set_url in ("", url.shown) else ""
+    return await client.get(url, source.find_route, progress, etag)
+
+
+async def limited(work: Coroutine[Any, Any, Document], progress: Progress, seconds: float) -> Document:
+    """`work` within a fetch's time. Raises FetchFailure when it is over."""
+    try:
+        async with asyncio.timeout_at(progress.deadline):
+            return await work
+    except TimeoutError:
+        raise FetchFailure(Cause.TIMEOUT, f"not done within {seconds:g} s: {progress.doing}") from None
