@@ -141,7 +141,7 @@ def _detail(name: str, provider: Provider, token: jws.Jws | None, now: float) ->
     if name == "key":
         keys = provider.source.key_set.keys
         return "the rule has " + ", ".join(
-            f"{key.kind} {key.description} ({f'kid {key.kid}' if key.kid else 'no kid'})" for key in keys
+            f"{key.description} ({f'kid {key.kid}' if key.kid else 'no kid'})" for key in keys
         )
     return ""
 

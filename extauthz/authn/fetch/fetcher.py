@@ -71,6 +71,16 @@ class KeySetFetcher:
             self._asked.add(plan)
             return source
 
+    def plan_only(self, rule: JwtRule, policy: RequestAuthentication, resources: Resources) -> RemoteKeySet:
+        """A source that is not fetched in the background, for whoever fetches it once; the same for the same plan."""
+        plan, routes, namespace = self._plan(rule, policy, resources)
+        source = self._sources.get(plan)
+        if source is None:
+            find_route = partial(routes.route, namespace=namespace)
+            source = self._sources[plan] = RemoteKeySet(plan, self._intervals, find_route)
+        source.issuers = tuple(dict.fromkeys((*source.issuers, *filter(None, (rule.issuer,)))))
+        return source
+
     def wait(self, seconds: float) -> bool:
         """Until every first fetch has ended, well or not, at most so long. Gives whether all have."""
         deadline = time.monotonic() + seconds
