@@ -16,6 +16,7 @@ from setuptools.command.build_ext import build_ext
 
 NGHTTP2 = "libnghttp2 >= 1.52"
 NATIVE = Path("extauthz/server/native")
+SENDER = Path("extauthz/loadtest/native")
 OPTIONS = {
     "define_macros": [("Py_LIMITED_API", "0x030b0000"), ("_GNU_SOURCE", None)],
     "extra_compile_args": ["-std=c11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden"],
@@ -49,12 +50,12 @@ def scanner() -> Extension:
     return Extension("extauthz.checkapi._scan", ["extauthz/checkapi/_scan.c"], optional=optional(), **OPTIONS)
 
 
-def transport() -> Extension:
-    """The native transport, on libnghttp2."""
+def on_nghttp2(name: str, directory: Path) -> Extension:
+    """What is built from all of a directory, on libnghttp2: the native transport, the load tester's sender."""
     return Extension(
-        "extauthz.server.native._native",
-        sorted(str(path) for path in NATIVE.glob("*.c")),
-        depends=sorted(str(path) for path in NATIVE.glob("*.h")),
+        name,
+        sorted(str(path) for path in directory.glob("*.c")),
+        depends=sorted(str(path) for path in directory.glob("*.h")),
         optional=optional(),
         **{
             **OPTIONS,
@@ -85,9 +86,13 @@ def extensions() -> list[Extension]:
         skip("every C extension", reason)
         return []
     if pkg_config("--exists", NGHTTP2) is None:
-        skip("the native transport", f"pkg-config finds no {NGHTTP2} (Debian: apt install pkg-config libnghttp2-dev)")
+        skip("what needs HTTP/2", f"pkg-config finds no {NGHTTP2} (Debian: apt install pkg-config libnghttp2-dev)")
         return [scanner()]
-    return [scanner(), transport()]
+    return [
+        scanner(),
+        on_nghttp2("extauthz.server.native._native", NATIVE),
+        on_nghttp2("extauthz.loadtest._sender", SENDER),
+    ]
 
 
 class build(build_ext):  # noqa: N801 (setuptools' way of naming commands)
