@@ -16,7 +16,8 @@ JOINED_HEADERS = frozenset(
     cdn-loop content-encoding content-type expect grpc-accept-encoding grpc-timeout if-match if-modified-since
     if-none-match if-range origin pragma referer user-agent via x-client-trace-id x-envoy-attempt-count
     x-envoy-decorator-operation x-envoy-downstream-service-cluster x-envoy-downstream-service-node
-    x-envoy-external-address x-envoy-original-path x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto
+    x-envoy-external-address x-envoy-is-timeout-retry x-envoy-original-path x-forwarded-for x-forwarded-host
+    x-forwarded-port x-forwarded-proto
     x-request-id
     """.split()
 )
@@ -24,15 +25,26 @@ JOINED_HEADERS = frozenset(
 
 REMOVED_HEADERS = frozenset(
     """
-    connection keep-alive proxy-connection upgrade x-envoy-ip-tags x-envoy-internal x-envoy-max-retries
-    x-envoy-retriable-status-codes x-envoy-retry-on x-envoy-upstream-rq-per-try-timeout-ms
-    x-envoy-upstream-rq-timeout-ms x-forwarded-client-cert
+    connection keep-alive proxy-connection upgrade x-envoy-expected-rq-timeout-ms x-envoy-force-trace
+    x-envoy-hedge-on-per-try-timeout x-envoy-internal x-envoy-ip-tags x-envoy-max-retries
+    x-envoy-retriable-status-codes x-envoy-retry-on x-envoy-upstream-alt-stat-name
+    x-envoy-upstream-rq-per-try-timeout-ms x-envoy-upstream-rq-timeout-ms x-envoy-upstream-stream-duration-ms
+    x-forwarded-client-cert
     """.split()
 )
 """Headers of an untrusted client that never reach the filters."""
 
+METHODS = frozenset(
+    """
+    ACL BIND CHECKOUT CONNECT COPY DELETE GET HEAD LINK LOCK MERGE MKACTIVITY MKCALENDAR MKCOL MOVE MSEARCH NOTIFY
+    OPTIONS PATCH POST PROPFIND PROPPATCH PURGE PUT REBIND REPORT SEARCH SOURCE SUBSCRIBE TRACE UNBIND UNLINK UNLOCK
+    UNSUBSCRIBE
+    """.split()
+)
+"""The methods that Envoy's HTTP/1 codec knows; a request with another one is answered 400."""
+
 _NOT_IN_TARGET = re.compile(r"[^\x21-\x7e]|#")
-_ABSOLUTE_FORM = re.compile(r"https?://([^/?]*)(.*)", re.DOTALL)
+_ABSOLUTE_FORM = re.compile(r"(https?)://([^/?]*)(.*)", re.DOTALL)
 _SEMICOLON_DOT_SEGMENT = re.compile(r"(/\.\.?);[^/]*")
 _PERCENT_CODE = re.compile(r"%([0-9A-Fa-f]{2})")
 _ESCAPED_IN_PATH = re.compile(r'["<>^`{}|]')
@@ -40,13 +52,21 @@ _NOT_A_REFERER = re.compile(r'[ \t"<>\\^`{|}\x7f-\xff]')
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
-def split_target(target: str) -> tuple[str | None, str]:
-    """A request target in absolute form gives (authority, path with query); in origin form (None, target)."""
+def split_target(target: str) -> tuple[str, str | None, str]:
+    """Scheme, authority and path with query of a target in absolute form; in origin form ("", None, target)."""
     match = _ABSOLUTE_FORM.match(target)
     if match is None:
-        return None, target
-    rest = match[2]
-    return match[1], rest if rest.startswith("/") else f"/{rest}"
+        return "", None, target
+    rest = match[3]
+    return match[1], match[2], rest if rest.startswith("/") else f"/{rest}"
+
+
+def request_scheme(target_scheme: str, forwarded: str, *, tls: bool) -> str:
+    """`:scheme`: that of a target in absolute form, else X-Forwarded-Proto if it is one, else the connection's."""
+    if target_scheme:
+        return target_scheme
+    forwarded = forwarded.lower()
+    return forwarded if forwarded in ("http", "https") else "https" if tls else "http"
 
 
 def normalize_path(path: str) -> str | None:
@@ -89,9 +109,12 @@ def _without_dot_segments(path: str) -> str:
 def filter_headers(headers: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     """Header lines as the filters see them, by lower-case name: trimmed, hop-by-hop ones gone, joinable ones joined."""
     lines: dict[str, list[str]] = {}
-    for name, value in headers:
-        name, value = name.lower(), value.strip(" \t")
-        if name in REMOVED_HEADERS or (name == "te" and value != "trailers"):
+    trimmed = [(name.lower(), value.strip(" \t")) for name, value in headers]
+    nominated = {
+        token.strip(" \t").lower() for name, value in trimmed if name == "connection" for token in value.split(",")
+    }
+    for name, value in trimmed:
+        if name in REMOVED_HEADERS or name in nominated or (name == "te" and value not in ("", "trailers")):
             continue
         known = lines.setdefault(name, [])
         if known and name in JOINED_HEADERS:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from extauthz.envoy_http import filter_headers, normalize_path, split_target
+from extauthz.envoy_http import METHODS, filter_headers, normalize_path, request_scheme, split_target
 from extauthz.protos.external_auth_pb2 import AttributeContext, CheckRequest
 
 
@@ -38,18 +38,18 @@ def check_request(
     `headers` are wire text, in order. `raw_headers` chooses the form that Envoy sends with `encode_raw_headers` (each
     line with its bytes); otherwise values are joined with commas, and bytes that are not UTF-8 become `!`.
     """
-    authority, path = split_target(target)
+    target_scheme, authority, path = split_target(target)
     normalized = normalize_path(path)
-    if normalized is None:
+    if normalized is None or method not in METHODS:
         return None
     connection = connection or Connection()
     lines = filter_headers((name, value) for name, value in headers if name.lower() != "host")
-    forwarded = lines.setdefault("x-forwarded-proto", ["https" if connection.tls else "http"])[0].lower()
+    forwarded = lines.setdefault("x-forwarded-proto", ["https" if connection.tls else "http"])[0]
     http = AttributeContext.HttpRequest(
         method=method,
         path=normalized,
         host=host if authority is None else authority,
-        scheme=forwarded if forwarded in ("http", "https") else "http",
+        scheme=request_scheme(target_scheme, forwarded, tls=connection.tls),
     )
     pseudo = {":authority": http.host, ":path": http.path, ":method": http.method, ":scheme": http.scheme}
     everything = [*pseudo.items(), *((name, line) for name, group in lines.items() for line in group)]

@@ -81,7 +81,7 @@ class Servers:
 
     def _arguments(self, policies: PolicySet, file: Path, place: int) -> list[str]:
         options = policies.options
-        arguments = ["--policy", str(file), "--listen", f"unix:{self._socket(place)}", "--admin", "off"]
+        arguments = ["--policy", str(file), "--listen", f"unix:{self._socket(place)}", "--admin", "off", "--drain", "0"]
         arguments += ["--trust-domain", options.trust_domain, "--trusted-hops", str(options.trusted_hops)]
         for alias in options.trust_domain_aliases:
             arguments += ["--trust-domain-alias", alias]

@@ -28,9 +28,9 @@ def test_paths_are_normalized_as_istio_configures_envoy(raw, normalized):
 
 
 def test_an_absolute_target_gives_its_authority():
-    assert split_target("http://o.example/x?y") == ("o.example", "/x?y")
-    assert split_target("http://o.example") == ("o.example", "/")
-    assert split_target("/x") == (None, "/x")
+    assert split_target("http://o.example/x?y") == ("http", "o.example", "/x?y")
+    assert split_target("http://o.example") == ("http", "o.example", "/")
+    assert split_target("/x") == ("", None, "/x")
 
 
 def test_known_headers_are_joined_and_others_keep_their_lines():
