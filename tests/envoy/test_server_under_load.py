@@ -1,0 +1,217 @@
+"""Nothing beside the calls holds one up: reloads of many rules, scrapes, a stuck log, floods of new tokens.
+
+The Envoy in front asks with its default timeout of 200 ms and answers 403 when it is exceeded.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import ProxyHandler, Request, build_opener
+
+import pytest
+
+from extauthz.mesh.envoy import run_envoy
+from extauthz.minting import SigningKey, key_set
+from extauthz.server import native
+
+pytestmark = [pytest.mark.envoy, pytest.mark.slow]
+
+SECONDS = float(os.environ.get("LOAD_SECONDS", "8"))
+RATE = 300
+RULES = 5_000
+LARGE_TOKENS = 1_000
+
+AUTHENTICATION = """
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {{name: tokens, namespace: shop}}
+spec:
+  jwtRules: [{{issuer: issuer, jwks: '{jwks}'}}]
+"""
+POLICY = """---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: p{number}, namespace: shop}}
+spec:
+  action: DENY
+  rules:
+  - from: [{{source: {{requestPrincipals: ["issuer/user-{number}"]}}}}]
+    to: [{{operation: {{paths: ["/secret/{number}/*", "/x/{number}"], methods: ["GET", "POST"]}}}}]
+"""
+
+
+@pytest.fixture(params=["grpcio", "native"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Each transport in turn; the native one is passed over where it was not built."""
+    if request.param == "native" and not (availability := native.available())[0]:
+        pytest.skip(f"the native transport is not available: {availability[1]}")
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def key() -> SigningKey:
+    """One key for all."""
+    return SigningKey.generate("ES256")
+
+
+def envoy(authz: Path) -> dict[str, Any]:
+    """An Envoy that asks the server at a Unix socket and allows what it allows."""
+    kind = "type.googleapis.com/envoy.extensions"
+    cluster = {
+        "name": "authz",
+        "load_assignment": {
+            "cluster_name": "authz",
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": str(authz)}}}}]}],
+        },
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": f"{kind}.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http2_protocol_options": {}},
+            }
+        },
+    }
+    ext_authz = {
+        "@type": f"{kind}.filters.http.ext_authz.v3.ExtAuthz",
+        "transport_api_version": "V3",
+        "grpc_service": {"envoy_grpc": {"cluster_name": "authz"}},
+    }
+    route = {"match": {"prefix": "/"}, "direct_response": {"status": 200}}
+    manager = {
+        "@type": f"{kind}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "in",
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
+        "http_filters": [
+            {"name": "envoy.filters.http.ext_authz", "typed_config": ext_authz},
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {"@type": f"{kind}.filters.http.router.v3.Router"},
+            },
+        ],
+    }
+    anywhere = {"socket_address": {"address": "127.0.0.1", "port_value": 0}}
+    filters = [{"name": "hcm", "typed_config": manager}]
+    listener = {"name": "in", "address": anywhere, "filter_chains": [{"filters": filters}]}
+    return {"admin": {"address": anywhere}, "static_resources": {"listeners": [listener], "clusters": [cluster]}}
+
+
+class Beside:
+    """Things that go on until the end, each in a thread; what fails in one of them fails the test."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+        self.errors: list[BaseException] = []
+        self._threads: list[threading.Thread] = []
+
+    def run(self, act: Callable[[], object], pause: float) -> None:
+        def repeat() -> None:
+            try:
+                while not self.ended.wait(pause):
+                    act()
+            except BaseException as error:
+                self.errors.append(error)
+
+        thread = threading.Thread(target=repeat, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def end(self) -> None:
+        self.ended.set()
+        for thread in self._threads:
+            thread.join(20)
+
+
+@pytest.fixture
+def beside() -> Iterator[Beside]:
+    """What goes on beside the load."""
+    made = Beside()
+    yield made
+    made.end()
+
+
+def test_no_request_is_held_up(transport: str, tmp_path: Path, key: SigningKey, beside: Beside) -> None:
+    policies, fifo = tmp_path / "policies.yaml", tmp_path / "fifo"
+    text = AUTHENTICATION.format(jwks=json.dumps(key_set(key)))
+    policies.write_text(text + "".join(POLICY.format(number=number) for number in range(RULES)))
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)  # never read from
+    command = [
+        *(sys.executable, "-m", "extauthz", "serve", "--policy", str(policies), "--transport", transport),
+        *("--listen", f"unix:{tmp_path}/s", "--admin", "127.0.0.1:0", "--admin-reload", "--decision-log", str(fifo)),
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    said = ""
+    while not (" ready on " in said and "admin port on" in said):
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    threading.Thread(target=process.stderr.read, daemon=True).start()
+    admin_port = said.partition("admin port on ")[2].split()[0]
+    opener = build_opener(ProxyHandler({}))
+    exp = int(time.time()) + 3600
+    large = [
+        key.token({"iss": "issuer", "sub": f"s{n}", "exp": exp, "pad": str(n) * (12_000 // len(str(n)))})
+        for n in range(LARGE_TOKENS)
+    ]
+    try:
+        with run_envoy(envoy(tmp_path / "s")) as front:
+            address = front.listeners()["in"].addresses[0]
+            first = _timed(address, "/first", "")
+            beside.run(lambda: opener.open(f"http://{admin_port}/metrics", timeout=10).read(), 0.05)
+            reload = Request(f"http://{admin_port}/reload", method="POST")
+            beside.run(lambda: opener.open(reload, timeout=30).read(), 0.5)
+            beside.run(lambda: large and _timed(address, "/large", large.pop()), 0.005)
+            statuses = _load(address, key.token({"iss": "issuer", "sub": "someone", "exp": exp}))
+            beside.end()
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reader)
+    assert beside.errors == []
+    assert first < 0.2
+    assert set(statuses) == {200}
+    assert statuses[200] > RATE * SECONDS * 0.5
+
+
+def _load(address: tuple[str, int], token: str) -> Counter[int]:
+    """RATE requests a second for SECONDS, as far as this machine can; what they were answered with."""
+    statuses: Counter[int] = Counter()
+    end = time.monotonic() + SECONDS
+
+    def client() -> None:
+        connection = http.client.HTTPConnection(*address, timeout=10)
+        while time.monotonic() < end:
+            began = time.monotonic()
+            connection.request("GET", "/a", headers={"authorization": f"Bearer {token}"})
+            response = connection.getresponse()
+            response.read()
+            statuses[response.status] += 1
+            time.sleep(max(0.0, 4 / RATE - (time.monotonic() - began)))
+
+    clients = [threading.Thread(target=client) for _ in range(4)]
+    for thread in clients:
+        thread.start()
+    for thread in clients:
+        thread.join()
+    return statuses
+
+
+def _timed(address: tuple[str, int], path: str, token: str) -> float:
+    connection = http.client.HTTPConnection(*address, timeout=10)
+    began = time.monotonic()
+    connection.request("GET", path, headers={"authorization": f"Bearer {token}"} if token else {})
+    response = connection.getresponse()
+    response.read()
+    connection.close()
+    assert response.status == 200, path
+    return time.monotonic() - began
