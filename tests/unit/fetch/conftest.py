@@ -1,0 +1,187 @@
+"""A key server that tests control, certificates for it, and a fetcher with short intervals."""
+
+import datetime
+import http.server
+import ipaddress
+import json
+import ssl
+import threading
+import time
+from contextlib import ExitStack
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from extauthz.authn.fetch.fetcher import KeySetFetcher
+from extauthz.authn.fetch.options import FetchOptions
+from extauthz.istio.resources import JwtRule, Metadata, RequestAuthentication, Resources
+from extauthz.minting import SigningKey, key_set
+
+QUICK = {"refresh": 0.3, "refresh_min": 0.05, "retry_first": 0.05, "retry_max": 0.1}
+
+
+class KeyServer:
+    """Answers every path with `status`, `headers` and `body`; `paths` overrides that for single ones."""
+
+    def __init__(self, context=None, address="127.0.0.1"):
+        self.status, self.headers, self.body = 200, {}, b"{}"
+        self.paths = {}
+        self.delay = 0.0
+        self.requests = []
+        server = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                server.requests.append((self.path, dict(self.headers)))
+                time.sleep(server.delay)
+                status, headers, body = server.paths.get(self.path, (server.status, server.headers, server.body))
+                etag = headers.get("etag")
+                if etag and self.headers.get("if-none-match") == etag:
+                    status, body = 304, b""
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                if "content-length" not in headers:
+                    self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *arguments):
+                pass
+
+        family = http.server.ThreadingHTTPServer
+        if ":" in address:
+            import socket
+
+            class family(http.server.ThreadingHTTPServer):
+                address_family = socket.AF_INET6
+
+        self.http = family((address, 0), Handler)
+        self.http.daemon_threads = True
+        self.http.handle_error = lambda *arguments: None
+        if context is not None:
+            self.http.socket = context.wrap_socket(self.http.socket, server_side=True)
+        self.port = self.http.server_address[1]
+        self.scheme = "https" if context is not None else "http"
+        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
+
+    def url(self, path="/keys", host="127.0.0.1"):
+        return f"{self.scheme}://{host}:{self.port}{path}"
+
+    def serve(self, *keys, **headers):
+        self.status, self.headers = 200, {name.replace("_", "-"): value for name, value in headers.items()}
+        self.body = json.dumps(key_set(*keys)).encode()
+
+    def close(self):
+        self.http.shutdown()
+        self.http.server_close()
+
+
+@pytest.fixture
+def serve():
+    with ExitStack() as stack:
+
+        def start(*arguments, **options):
+            server = KeyServer(*arguments, **options)
+            stack.callback(server.close)
+            return server
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def key():
+    return SigningKey.generate("ES256", "k")
+
+
+@pytest.fixture
+def fetcher():
+    """Makes fetchers with short intervals, and ends them."""
+    with ExitStack() as stack:
+
+        def make(**options):
+            made = KeySetFetcher(FetchOptions(**{**QUICK, **options}))
+            stack.callback(made.close)
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def source_of():
+    """The source of a URL (or with `issuer` alone of its discovery document) at a fetcher."""
+
+    def source(fetcher, uri="", *, issuer="i", namespace="ns", timeout=None, resources=None):
+        policy = RequestAuthentication(metadata=Metadata(name="r", namespace=namespace))
+        rule = JwtRule(issuer=issuer, jwks_uri=uri, timeout=timeout)
+        return fetcher.source(rule, policy, resources or Resources())
+
+    return source
+
+
+@pytest.fixture
+def eventually():
+    """Waits until a condition holds."""
+
+    def wait(condition, seconds=5.0):
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, "it did not come to hold"
+            time.sleep(0.01)
+
+    return wait
+
+
+class Authority:
+    """A certificate authority of the test's own."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test CA")])
+        self.file = directory / "ca.pem"
+        self.file.write_bytes(self._sign(self.name, self.key.public_key(), [], ca=True))
+
+    def context(self, name, *hosts, days=10, client_ca=False):
+        """A server's TLS for these hosts."""
+        certificate, key = self.files(name, *hosts, days=days)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        if client_ca:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(self.file)
+        return context
+
+    def files(self, name, *hosts, days=10):
+        key = ec.generate_private_key(ec.SECP256R1())
+        names = [x509.IPAddress(ipaddress.ip_address(h)) if h[0].isdigit() else x509.DNSName(h) for h in hosts]
+        certificate, private = self.directory / f"{name}.pem", self.directory / f"{name}.key"
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        certificate.write_bytes(self._sign(subject, key.public_key(), names, days=days))
+        private.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        return str(certificate), str(private)
+
+    def _sign(self, subject, public, names, *, ca=False, days=10):
+        now = datetime.datetime.now(datetime.UTC)
+        builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self.name).public_key(public)
+        builder = builder.serial_number(x509.random_serial_number())
+        builder = builder.not_valid_before(now - datetime.timedelta(days=20))
+        builder = builder.not_valid_after(now + datetime.timedelta(days=days))
+        builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+@pytest.fixture
+def authority(tmp_path):
+    return Authority(tmp_path)
