@@ -39,7 +39,7 @@ MaxInFlight = Annotated[
     _option(
         "--max-in-flight",
         "Calls begun and not yet answered, beyond which further ones end with RESOURCE_EXHAUSTED, an error to Envoy "
-        "and never an allow; 0 for no limit.",
+        "and never an allow; 0 for the transport's own limit (grpcio 512, native 8192).",
         min=0,
     ),
 ]

@@ -146,6 +146,10 @@ def _options(limits: Limits, share: bool) -> list[tuple[str, int]]:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.server_handshake_timeout_ms", int(limits.preface_seconds * 1000)),
     ]
+    if limits.in_flight:
+        # Calls also wait in gRPC's core, ahead of the one thread that takes them out: the same limit holds there.
+        options.append(("grpc.server.max_pending_requests", limits.in_flight))
+        options.append(("grpc.server.max_pending_requests_hard_limit", limits.in_flight))
     if limits.idle_seconds:
         options.append(("grpc.max_connection_idle_ms", int(limits.idle_seconds * 1000)))
     if limits.connection_age_seconds:

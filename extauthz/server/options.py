@@ -134,10 +134,21 @@ def _check_egress(options: ServeOptions) -> None:
 
 def _check_resolve(options: ServeOptions) -> None:
     if options.fetch.resolve:
-        # Imported only where it is needed: it brings an event loop along.
         from extauthz.authn.fetch.resolver import Overrides
 
         Overrides.parse(options.fetch.resolve)
+
+
+def _check_jwks_ca(options: ServeOptions) -> None:
+    if options.fetch.ca_file:
+        import ssl
+
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(options.fetch.ca_file)
+        except ssl.SSLError:
+            raise UsageError(f"--jwks-ca {options.fetch.ca_file}: holds no PEM certificate") from None
+        except OSError as error:
+            raise UsageError(f"--jwks-ca {options.fetch.ca_file}: {error.strerror}") from None
 
 
 def _check_otel(options: ServeOptions) -> None:
@@ -145,6 +156,7 @@ def _check_otel(options: ServeOptions) -> None:
         raise UsageError("--otel: the OpenTelemetry SDK is not installed; install extauthz[otel]")
 
 
+# What a check needs of its own is imported in it, when the option is given: start-up time counts.
 _CHECKS: tuple[Callable[[ServeOptions], object], ...] = (
     _check_policy,
     _check_addresses,
@@ -154,6 +166,7 @@ _CHECKS: tuple[Callable[[ServeOptions], object], ...] = (
     _check_tls,
     _check_egress,
     _check_resolve,
+    _check_jwks_ca,
     _check_otel,
     lambda options: logs.check_options(options.log_format, options.log_level),
 )

@@ -57,8 +57,8 @@ class Limits:
     - `streams`: concurrent streams of one connection (SETTINGS_MAX_CONCURRENT_STREAMS). Envoy opens one connection for
       each of its workers and sends up to this many calls over it before it opens another.
     - `connections`: open at once; further ones are closed as soon as they are accepted.
-    - `in_flight`: calls begun and not yet answered, 0 for no limit; further ones end at once with RESOURCE_EXHAUSTED,
-      which Envoy treats as an error of ours (`failure_mode_allow` decides), never as an answer.
+    - `in_flight`: calls begun and not yet answered, 0 for the transport's own limit (`transports.IN_FLIGHT`); further
+      ones end at once with RESOURCE_EXHAUSTED, which Envoy treats as an error of ours, never as an answer.
     - `preface_seconds`: from accept to a complete HTTP/2 preface. `idle_seconds`: without any frame (Envoy's pings
       count), 0 for no limit. `connection_age_seconds`: after which a connection is closed gracefully, give or take a
       tenth so that the connections of one start do not all end together; 0 for never.
@@ -68,7 +68,7 @@ class Limits:
     header_bytes: int = 64 * 1024
     streams: int = 1024
     connections: int = 16 * 1024
-    in_flight: int = 1024
+    in_flight: int = 0
     preface_seconds: float = 10.0
     idle_seconds: float = 0.0
     connection_age_seconds: float = 0.0

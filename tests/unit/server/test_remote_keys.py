@@ -1,0 +1,140 @@
+"""Key sets that are elsewhere, as a served process shows them: readiness, answers, metrics, reloads."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from extauthz.minting import key_set
+
+Start = Callable[..., Any]
+
+
+class KeyServer:
+    """Serves a key set, or whatever a test wants instead."""
+
+    def __init__(self, body: str) -> None:
+        self.status, self.body, self.asked = 200, body, 0
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                owner.asked += 1
+                data = owner.body.encode()
+                self.send_response(owner.status)
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *arguments: object) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/keys"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def keys(story: Any) -> Iterator[KeyServer]:
+    """A server of the story's key set."""
+    server = KeyServer(json.dumps(key_set(story.key)))
+    yield server
+    server.close()
+
+
+def policies(path: Path, url: str, comment: str = "") -> Path:
+    path.write_text(
+        f"""# {comment}
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {{name: tokens, namespace: shop}}
+spec:
+  jwtRules:
+  - issuer: issuer
+    jwksUri: {url}
+"""
+    )
+    return path
+
+
+def test_a_remote_key_set_is_there_when_it_says_ready(
+    serve: Start, keys: KeyServer, story: Any, tmp_path: Path
+) -> None:
+    server = serve("--policy", policies(tmp_path / "p.yaml", keys.url))
+    assert server.check("/", story.token) == 200
+    assert server.check("/") == 200
+    assert server.page("/readyz") == {"ready": True, "missing": []}
+    assert server.metric("jwks_keys", uri=keys.url) == 1
+    assert server.metric("jwks_fetch_total", uri=keys.url, result="success") == 1
+    assert 0 <= server.metric("jwks_age_seconds", uri=keys.url) < 30
+    (shown,) = server.page("/policies")["key_sets"]
+    assert (shown["uri"], shown["key_ids"], shown["available"]) == (keys.url, ["key-1"], True)
+    assert story.key.jwk()["n"] not in str(shown)
+
+
+def test_while_a_key_set_is_missing_only_its_tokens_are_refused(
+    serve: Start, keys: KeyServer, story: Any, tmp_path: Path
+) -> None:
+    keys.status = 503
+    server = serve(
+        *("--policy", policies(tmp_path / "p.yaml", keys.url), "--jwks-wait", "0.2"),
+        *("--jwks-refresh", "0.3", "--jwks-refresh-min", "0.1"),
+    )
+    assert server.check("/") == 200
+    assert server.check("/", story.token) == 401
+    ready = server.page("/readyz")
+    assert ready["ready"]
+    assert ready["missing"][0].startswith(f"key set {keys.url}: ")
+    keys.status = 200
+    server.wait_until(lambda: server.check("/", story.token) == 200)
+    assert server.page("/readyz")["missing"] == []
+
+
+def test_a_reload_keeps_the_key_sets_that_are_still_wanted(
+    serve: Start, keys: KeyServer, story: Any, tmp_path: Path
+) -> None:
+    path = policies(tmp_path / "p.yaml", keys.url)
+    server = serve("--policy", path, "--admin-reload")
+    asked = keys.asked
+    policies(path, keys.url, "changed")
+    server.wait_until(lambda: server.metric("policy_reload_total", result="success") >= 1)
+    assert server.admin("/reload", "POST")[0] == 200
+    assert server.check("/", story.token) == 200
+    assert keys.asked == asked
+    policies(path, keys.url + "?other")
+    server.wait_until(lambda: server.metric("jwks_keys", uri=keys.url + "?other") == 1)
+    assert server.metric("jwks_fetch_total", uri=keys.url) == 0
+    assert server.check("/", story.token) == 200
+
+
+def test_workers_have_their_key_sets_too(serve: Start, keys: KeyServer, story: Any, tmp_path: Path) -> None:
+    server = serve(
+        *("--policy", policies(tmp_path / "p.yaml", keys.url), "--workers", "2"),
+        *("--listen", f"unix:{tmp_path}/{{worker}}.sock"),
+    )
+    for address in server.addresses:
+        assert server.check("/", story.token, address=address) == 200
+    assert server.metric("jwks_keys", uri=keys.url) == 1
+    assert server.metric("jwks_fetch_total", uri=keys.url, result="success") == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [(("--jwks-ca", "/nowhere.pem"), "/nowhere.pem"), (("--resolve", "nonsense"), "--resolve 'nonsense'")],
+)
+def test_options_of_fetching_that_cannot_be_used_end_it(
+    serve: Start, keys: KeyServer, tmp_path: Path, options: tuple[str, ...], complaint: str
+) -> None:
+    server = serve("--policy", policies(tmp_path / "p.yaml", keys.url), *options, ready=False)
+    assert server.process.wait(20) == 2
+    server.wait_until(lambda: complaint in server.log)
+    assert "Traceback" not in server.log
