@@ -85,7 +85,7 @@ def _text(rng: random.Random, value: str, match: bool) -> str:
 
 def _host(rng: random.Random, draft: Draft, key: str, value: str, match: bool) -> None:
     text = _text(rng, value, match).strip()
-    draft.host = text.swapcase() if rng.random() < 0.3 else text
+    draft.host = samples.swap_case(text) if rng.random() < 0.3 else text
 
 
 def _method(rng: random.Random, draft: Draft, key: str, value: str, match: bool) -> None:

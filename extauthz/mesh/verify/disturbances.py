@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from extauthz.mesh.verify.draft import Draft
+from extauthz.mesh.verify.samples import swap_case
 
 
 def disturb(rng: random.Random, draft: Draft) -> None:
@@ -39,7 +40,7 @@ def _odd_path(rng: random.Random, draft: Draft) -> None:
         lambda path: f"http://other.example{path}",
         lambda path: f"HTTP://other.example:80{path}",
         lambda path: path + "x" * rng.choice((10, 300, 3000)),
-        lambda path: path.upper(),
+        swap_case,
         lambda path: "",
         lambda path: "*",
     )
@@ -109,7 +110,7 @@ def _odd_value(rng: random.Random, draft: Draft) -> None:
     if draft.lines:
         index = rng.randrange(len(draft.lines))
         name, value = draft.lines[index]
-        forms = (f"  {value}", f"{value} ", f"x {value}", f"{value}\xff", f"{value},", value.swapcase(), f"{value}\t")
+        forms = (f"  {value}", f"{value} ", f"x {value}", f"{value}\xff", f"{value},", swap_case(value), f"{value}\t")
         draft.lines[index] = (name, rng.choice(forms))
 
 

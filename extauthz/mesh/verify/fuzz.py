@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from extauthz.istio.resources import AuthorizationPolicy, Resources, Rule
+from extauthz.istio.resources import AuthorizationPolicy, JwtRule, Resources
 from extauthz.mesh.verify import tokens
 from extauthz.mesh.verify.conditions import aim
 from extauthz.mesh.verify.disturbances import disturb
@@ -19,28 +19,8 @@ from extauthz.mesh.verify.probe import Probe
 _PATHS = ("/", "/x", "/a/b", "/productpage", "/a%2Fb")
 
 
-def probes(resources: Resources, held: Sequence[HeldRule], rng: random.Random, count: int) -> Iterator[Probe]:
-    """`count` requests for policies whose rules have the keys of `held`. The same for the same state of `rng`."""
-    rules = [rule for policy in resources.authorization_policies for rule in policy.rules]
-    for _ in range(count):
-        yield _probe(rng, rules, held)
-
-
-def suite(resources: Resources, held: Sequence[HeldRule], rng: random.Random) -> Iterator[Probe]:
-    """Requests that go through the policies one by one: rules met and missed, tokens good and bad of each issuer."""
-    for policy in resources.authorization_policies:
-        for index, rule in enumerate(policy.rules):
-            for attempt in range(6):
-                draft = Draft(path=rng.choice(_PATHS))
-                aim(rng, draft, rule, spoil=attempt % 2 == 1)
-                _give_token(rng, draft, held, good=attempt < 4)
-                yield draft.probe().named(_rule_title(policy, index, spoiled=attempt % 2 == 1))
-    for one in held:
-        for _ in range(40):
-            draft = Draft(path=rng.choice(_PATHS))
-            _add_token(rng, draft, one, held, good=rng.random() < 0.3)
-            yield draft.probe().named(f"a token of {one.rule.issuer or 'any issuer'}")
-    yield from probes(resources, held, rng, 200)
+_KEPT_TOKENS = 40
+"""Tokens that are used again: what was remembered about one must not answer differently from what was worked out."""
 
 
 def _rule_title(policy: AuthorizationPolicy, index: int, *, spoiled: bool) -> str:
@@ -48,36 +28,76 @@ def _rule_title(policy: AuthorizationPolicy, index: int, *, spoiled: bool) -> st
     return f"{verb} rule {index} of {policy.metadata.namespace}/{policy.metadata.name}"
 
 
-def _probe(rng: random.Random, rules: Sequence[Rule], held: Sequence[HeldRule]) -> Probe:
-    draft = Draft(path=rng.choice(_PATHS))
-    for rule in rng.sample(rules, k=min(len(rules), rng.choice((0, 1, 1, 1, 1, 2)))):
-        aim(rng, draft, rule, spoil=rng.random() < 0.4)
-    _give_token(rng, draft, held, good=rng.random() < 0.6)
-    for _ in range(rng.choice((0, 0, 1, 1, 2, 3))):
-        disturb(rng, draft)
-    return draft.probe()
+class Fuzzer:
+    """Draws requests for policies whose rules have the keys of `held`; the same ones for the same state of `rng`."""
 
+    def __init__(self, resources: Resources, held: Sequence[HeldRule], rng: random.Random) -> None:
+        self._policies = resources.authorization_policies
+        self._rules = [rule for policy in self._policies for rule in policy.rules]
+        self._held = held
+        self._rng = rng
+        self._tokens: list[tuple[JwtRule, str]] = []
 
-def _give_token(rng: random.Random, draft: Draft, held: Sequence[HeldRule], *, good: bool) -> None:
-    if not held or not (draft.needs_token or rng.random() < 0.6):
-        return
-    issuer = draft.claims.get("iss")
-    fitting = [one for one in held if one.rule.issuer == issuer] or list(held)
-    _add_token(rng, draft, rng.choice(fitting), held, good=good)
-    if rng.random() < 0.15:
-        _add_token(rng, draft, rng.choice(held), held, good=rng.random() < 0.5)
+    def probes(self, count: int) -> Iterator[Probe]:
+        """Requests drawn at random, `count` of them."""
+        for _ in range(count):
+            yield self._probe()
 
+    def suite(self) -> Iterator[Probe]:
+        """Requests that go through the policies one by one: rules met and missed, good and bad tokens."""
+        rng = self._rng
+        for policy in self._policies:
+            for index, rule in enumerate(policy.rules):
+                for attempt in range(6):
+                    spoiled = attempt % 2 == 1
+                    draft = Draft(path=rng.choice(_PATHS))
+                    aim(rng, draft, rule, spoil=spoiled)
+                    self._give_token(draft, good=attempt < 4)
+                    yield draft.probe().named(_rule_title(policy, index, spoiled=spoiled))
+        for one in self._held:
+            for _ in range(40):
+                draft = Draft(path=rng.choice(_PATHS))
+                self._add_token(draft, one, good=rng.random() < 0.3)
+                yield draft.probe().named(f"a token of {one.rule.issuer or 'any issuer'}")
+        yield from self.probes(200)
 
-def _add_token(rng: random.Random, draft: Draft, one: HeldRule, held: Sequence[HeldRule], *, good: bool) -> None:
-    claims = {**tokens.good_claims(rng, one), **draft.claims}
-    for output in one.rule.output_claim_to_headers:
-        if rng.random() < 0.5:
-            _set_output(rng, claims, output.claim)
-    for name in (*one.rule.space_delimited_claims, "scope"):
-        if name not in claims and rng.random() < 0.2:
-            claims[name] = rng.choice(("a b", " a  b ", "", "  ", ["a b"], "a\tb", 5))
-    token = tokens.good_token(rng, one, claims) if good else tokens.bad_token(rng, one, claims, held)
-    draft.place_token(rng, one.rule if rng.random() < 0.9 else rng.choice(held).rule, token)
+    def _probe(self) -> Probe:
+        rng = self._rng
+        draft = Draft(path=rng.choice(_PATHS))
+        for rule in rng.sample(self._rules, k=min(len(self._rules), rng.choice((0, 1, 1, 1, 1, 2)))):
+            aim(rng, draft, rule, spoil=rng.random() < 0.4)
+        self._give_token(draft, good=rng.random() < 0.6)
+        for _ in range(rng.choice((0, 0, 1, 1, 2, 3))):
+            disturb(rng, draft)
+        return draft.probe()
+
+    def _give_token(self, draft: Draft, *, good: bool) -> None:
+        rng = self._rng
+        if not self._held or not (draft.needs_token or rng.random() < 0.6):
+            return
+        if self._tokens and not draft.needs_token and rng.random() < 0.5:
+            draft.place_token(rng, *rng.choice(self._tokens))
+            return
+        issuer = draft.claims.get("iss")
+        fitting = [one for one in self._held if one.rule.issuer == issuer] or list(self._held)
+        self._add_token(draft, rng.choice(fitting), good=good)
+        if rng.random() < 0.15:
+            self._add_token(draft, rng.choice(self._held), good=rng.random() < 0.5)
+
+    def _add_token(self, draft: Draft, one: HeldRule, *, good: bool) -> None:
+        rng = self._rng
+        claims = {**tokens.good_claims(rng, one), **draft.claims}
+        for output in one.rule.output_claim_to_headers:
+            if rng.random() < 0.5:
+                _set_output(rng, claims, output.claim)
+        for name in (*one.rule.space_delimited_claims, "scope"):
+            if name not in claims and rng.random() < 0.2:
+                claims[name] = rng.choice(("a b", " a  b ", "", "  ", ["a b"], "a\tb", 5))
+        token = tokens.good_token(rng, one, claims) if good else tokens.bad_token(rng, one, claims, self._held)
+        rule = one.rule if rng.random() < 0.9 else rng.choice(self._held).rule
+        draft.place_token(rng, rule, token)
+        self._tokens.append((rule, token))
+        del self._tokens[:-_KEPT_TOKENS]
 
 
 _OUTPUTS: tuple[Any, ...] = (

@@ -20,6 +20,11 @@ def word(rng: random.Random) -> str:
     return rng.choice(_WORDS)
 
 
+def swap_case(text: str) -> str:
+    """Text with upper and lower case exchanged, of ASCII letters only: wire text has to stay within its bytes."""
+    return "".join(character.swapcase() if character.isascii() else character for character in text)
+
+
 def matching_text(rng: random.Random, value: str) -> str:
     """A text that `*`, `*x`, `x*` or an exact value matches."""
     if value == "*":
@@ -42,7 +47,7 @@ def missing_text(rng: random.Random, value: str) -> str:
             bare[1:],
             bare + "x",
             "x" + bare,
-            bare.swapcase(),
+            swap_case(bare),
             f"{bare}/",
             f"{bare},{bare}",
             f" {bare}",
@@ -73,7 +78,7 @@ def missing_path(rng: random.Random, value: str) -> str:
     path = matching_path(rng, value)
     cut = path[:-1] if len(path) > 1 else "/x"
     return rng.choice(
-        (cut, f"{path}/", f"{path}x", path.swapcase(), f"/{path}", f"{path};a", path.replace("/", "//", 1))
+        (cut, f"{path}/", f"{path}x", swap_case(path), f"/{path}", f"{path};a", path.replace("/", "//", 1))
     )
 
 

@@ -22,7 +22,9 @@ def our_outcome(authorizer: Authorizer, message: bytes) -> Outcome:
     """
     try:
         response = CheckResponse.FromString(authorizer.check(message))
-        reason = authorizer.decide(read_check_request(message), time.time()).reason
+        # Allowed by us and refused all the same, by the upstream's codec: that has reasons of its own.
+        denied = response.status.code != 0
+        reason = authorizer.decide(read_check_request(message), time.time()).reason if denied else ""
     except Exception as error:
         return Outcome(status=503, details=f"{type(error).__name__}: {error}")
     outcome = effect(CheckRequest.FromString(message), response)
@@ -30,8 +32,7 @@ def our_outcome(authorizer: Authorizer, message: bytes) -> Outcome:
     hint = recorded.get("envoy.common", {}).get("access_log_hint")
     return replace(
         outcome,
-        # Allowed by us and refused all the same: by the upstream's codec, which has reasons of its own.
-        details=reason if response.status.code else "",
+        details=reason,
         shadow={key: str(value) for key, value in recorded.get(RBAC_FILTER, {}).items()},
         audit="" if hint is None else str(hint).lower(),
     )

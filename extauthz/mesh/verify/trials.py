@@ -16,7 +16,7 @@ from extauthz.istio.workload import Workload, select
 from extauthz.mesh.verify.campaign import Trial
 from extauthz.mesh.verify.casefile import Case, CaseSet, read_case_file, read_requests
 from extauthz.mesh.verify.engine import PolicySet
-from extauthz.mesh.verify.fuzz import probes, suite
+from extauthz.mesh.verify.fuzz import Fuzzer
 from extauthz.mesh.verify.keyring import KeyPool, with_held_keys
 from extauthz.mesh.verify.probe import Probe
 from extauthz.mesh.verify.random_policies import random_policies
@@ -66,7 +66,8 @@ def from_policies(
     held_resources, held = with_held_keys(selected, KeyPool(), rng)
     # What applies was selected already: with a workload the selectors would only be looked at again.
     policies = PolicySet(title, held_resources, replace(options, workload=None), _reads_peer(selected))
-    drawn = suite(held_resources, held, rng) if count is None else probes(held_resources, held, rng, count)
+    fuzzer = Fuzzer(held_resources, held, rng)
+    drawn = fuzzer.suite() if count is None else fuzzer.probes(count)
     yield Trial(policies, _cases(drawn, policies.tls))
 
 
@@ -85,7 +86,7 @@ def from_random_policies(sets: int, count: int, seed: int) -> Iterator[Trial]:
         )
         policies = PolicySet(drawn.title, resources, options, _reads_peer(loaded))
         share = count * (index + 1) // sets - count * index // sets
-        yield Trial(policies, _cases(probes(resources, held, rng, share), policies.tls))
+        yield Trial(policies, _cases(Fuzzer(resources, held, rng).probes(share), policies.tls))
 
 
 def _cases(drawn: Iterable[Probe], tls: bool) -> Iterator[Case]:

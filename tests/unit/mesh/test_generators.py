@@ -14,7 +14,7 @@ from extauthz.mesh.documents import as_yaml
 from extauthz.mesh.verify import samples
 from extauthz.mesh.verify.conditions import aim
 from extauthz.mesh.verify.draft import Draft
-from extauthz.mesh.verify.fuzz import probes, suite
+from extauthz.mesh.verify.fuzz import Fuzzer
 from extauthz.mesh.verify.keyring import KeyPool, with_held_keys
 from extauthz.mesh.verify.random_policies import random_policies
 from extauthz.mesh.verify.trials import from_random_policies
@@ -62,7 +62,7 @@ def test_every_request_can_be_sent(pool: KeyPool) -> None:
     for seed in SEEDS:
         rng = random.Random(seed)
         resources, held = with_held_keys(drawn(seed), pool, rng)
-        for probe in probes(resources, held, rng, 30):
+        for probe in Fuzzer(resources, held, rng).probes(30):
             head, separator, _ = probe.encode().partition(b"\r\n\r\n")
             assert separator
             assert all(b"\n" not in line and b"\r" not in line for line in head.split(b"\r\n"))
@@ -76,7 +76,7 @@ def test_a_suite_meets_and_misses_every_rule(pool: KeyPool) -> None:
             "spec: {rules: [{to: [{operation: {paths: [/x]}}]}, {to: [{operation: {methods: [PUT]}}]}]}"
         ),
     ).resources
-    names = {probe.name for probe in suite(resources, (), random.Random(0))}
+    names = {probe.name for probe in Fuzzer(resources, (), random.Random(0)).suite()}
     assert names >= {f"{verb} rule {index} of b/a" for verb in ("meets", "just misses") for index in (0, 1)}
 
 
