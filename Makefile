@@ -62,6 +62,8 @@ verify: $(READY)  ## Compare with the real Envoy for longer than the tests do
 protos: $(READY)  ## Rebuild the message modules from protos/
 	$(BIN)/python protos/generate.py
 
+include native.mk
+
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -182,14 +182,6 @@ static size_t percent_encode(const uint8_t *text, size_t length, char *out, size
     return used;
 }
 
-/* A caller that is answered before it has sent everything is told to stop (RFC 9113 section 8.1). */
-static int stop_sending(struct stream *stream)
-{
-    if (stream->ended)
-        return 0;
-    return nghttp2_submit_rst_stream(stream->session->h2, NGHTTP2_FLAG_NONE, stream->id, NGHTTP2_NO_ERROR);
-}
-
 /* Ends the call with an error, trailers-only. */
 static int fail(struct stream *stream, int status, const void *text, size_t length)
 {
@@ -206,9 +198,8 @@ static int fail(struct stream *stream, int status, const void *text, size_t leng
     stream->answered = true;
     stream_drop_message(stream);
     size_t count = sizeof headers / sizeof *headers - (status == UNIMPLEMENTED ? 0 : 1);
-    if (nghttp2_submit_response(stream->session->h2, stream->id, headers, count, NULL))
-        return NGHTTP2_ERR_CALLBACK_FAILURE;
-    return stop_sending(stream);
+    return nghttp2_submit_response(stream->session->h2, stream->id, headers, count, NULL) ? NGHTTP2_ERR_CALLBACK_FAILURE
+                                                                                          : 0;
 }
 
 static int fail_with(struct stream *stream, uint64_t *counter, int status, const char *text)
@@ -223,9 +214,7 @@ static int refuse_http(struct stream *stream, uint64_t *counter, const char *sta
     const nghttp2_nv headers[] = {FIELD(":status", status, 3, NGHTTP2_NV_FLAG_NO_COPY_NAME)};
     ++*counter;
     stream->answered = true;
-    if (nghttp2_submit_response(stream->session->h2, stream->id, headers, 1, NULL))
-        return NGHTTP2_ERR_CALLBACK_FAILURE;
-    return stop_sending(stream);
+    return nghttp2_submit_response(stream->session->h2, stream->id, headers, 1, NULL) ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
 }
 
 /* ---- a call, step by step ------------------------------------------------------------------------------------- */

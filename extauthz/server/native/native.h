@@ -106,7 +106,8 @@ struct service {
     void (*release)(void *context, void *owner);
 };
 
-struct allocator; /* nghttp2_mem: what sessions and nghttp2 allocate with, so that tests can make it fail */
+struct allocator; /* nghttp2_mem: what sessions allocate with, so that tests can make it fail. nghttp2 has malloc: its
+                     version 1.52 frees twice when an allocation of its own fails */
 struct session;
 struct stream;
 

@@ -129,6 +129,19 @@ static int on_frame(nghttp2_session *h2, const nghttp2_frame *frame, void *conte
     }
 }
 
+/* A caller that is answered before it has sent everything is told to stop (RFC 9113 section 8.1). Not before the answer
+   is out: nghttp2 drops what is submitted on a stream that is being reset. */
+static int on_frame_sent(nghttp2_session *h2, const nghttp2_frame *frame, void *context)
+{
+    (void)context;
+    if (frame->hd.type != NGHTTP2_HEADERS || !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
+        return 0;
+    struct stream *stream = nghttp2_session_get_stream_user_data(h2, frame->hd.stream_id);
+    if (!stream || stream->ended)
+        return 0;
+    return nghttp2_submit_rst_stream(h2, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR);
+}
+
 /* Each of these ends its stream or its connection; nghttp2 sees to that. */
 static int on_invalid_frame(nghttp2_session *h2, const nghttp2_frame *frame, int error, void *context)
 {
@@ -174,6 +187,7 @@ int core_open(struct core *core)
     nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
+    nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_frame_sent);
     nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, on_invalid_frame);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
     nghttp2_option_set_no_closed_streams(options, 1);
@@ -203,8 +217,7 @@ struct session *session_open(struct core *core)
         return NULL;
     *session = (struct session){
         .core = core, .round = core->round, .control_credit = CONTROL_FRAMES_BURST, .control_at = seconds_now()};
-    if (nghttp2_session_server_new3(&session->h2, core->callbacks, session, core->options,
-                                    (nghttp2_mem *)core->memory)) {
+    if (nghttp2_session_server_new2(&session->h2, core->callbacks, session, core->options)) {
         deallocate(core, session);
         return NULL;
     }
