@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -138,3 +140,21 @@ def test_options_of_fetching_that_cannot_be_used_end_it(
     assert server.process.wait(20) == 2
     server.wait_until(lambda: complaint in server.log)
     assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("kind", ["port closed", "unknown host", "never answers"])
+def test_an_endpoint_that_is_down_at_the_start_holds_up_nothing(
+    serve: Start, story: Any, tmp_path: Path, kind: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        url = f"http://nowhere.invalid:{port}/keys" if kind == "unknown host" else f"http://127.0.0.1:{port}/keys"
+        if kind == "port closed":
+            silent.close()
+        began = time.monotonic()
+        server = serve("--policy", policies(tmp_path / "p.yaml", url), "--jwks-wait", "0.5")
+        assert time.monotonic() - began < 10
+        assert server.check("/") == 200
+        assert server.check("/", story.token) == 401
+        assert server.page("/readyz")["missing"][0].startswith(f"key set {url}")
+        assert server.metric("jwks_fetch_total", uri=url, result="success") == 0

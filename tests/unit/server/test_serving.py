@@ -17,6 +17,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
+from extauthz.minting import SigningKey
 from extauthz.protos.external_auth_pb2 import CheckRequest, CheckResponse
 from extauthz.server.transport import HEALTH_CHECK_METHOD
 
@@ -267,3 +268,28 @@ def varint(value: int) -> bytes:
 
 def denied(answer: bytes) -> bool:
     return int(CheckResponse.FromString(answer).denied_response.status.code) == 403
+
+
+def test_no_request_makes_a_new_series(serve: Start, policy_file: Path, story: Any) -> None:
+    def series() -> set[str]:
+        lines = server.admin("/metrics")[1].splitlines()
+        return {line.rpartition(" ")[0] for line in lines if not line.startswith("#")}
+
+    server = serve("--policy", policy_file)
+    for token in ("", story.token, "not.a.token", "x"):
+        server.check("/private", token)
+    expected = series()
+    strangers = [SigningKey.generate("HS256", f"key-{number}") for number in range(20)]
+    for number in range(200):
+        token = strangers[number % 20].token({"iss": f"issuer-{number}", "sub": f"subject-{number}"})
+        server.check(f"/path-{number}", token, x_request_id=str(number))
+        server.call(request_for_host(f"host-{number}"))
+    # The one status that these tokens are refused with, and no more.
+    assert len(series() - expected) <= 1
+
+
+def request_for_host(host: str) -> bytes:
+    request = CheckRequest()
+    http = request.attributes.request.http
+    http.method, http.path, http.host = "GET", "/private", host
+    return bytes(request.SerializeToString())
