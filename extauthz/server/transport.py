@@ -94,8 +94,8 @@ class TlsOptions:
 class Transport(Protocol):
     """One running server of calls. Built from addresses, handlers by method path, and limits; then, in this order:
 
-    `bind` once, `start` once, `set_serving` any number of times, `drain` at most once, `stop` at least once. All are
-    called from one thread, which is not the one that runs handlers; `statistics` may be called from any.
+    `bind` once, `start` once, `set_serving` any number of times, `drain` at most once, `stop` at least once. None is
+    called from a handler. `statistics` may be called from any thread, and `stop` from another one while `drain` runs.
 
     A handler that raises MalformedCheckRequest ends its call with INVALID_ARGUMENT and the error's text; CallFailed
     ends it with its own status and text; any other exception ends it with INTERNAL and a text that reveals nothing. In

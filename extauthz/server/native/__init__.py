@@ -109,18 +109,19 @@ class NativeTransport:
 
     def drain(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
-        if self._thread is not None and self._thread.is_alive():
+        thread = self._thread
+        if thread is not None and thread.is_alive():
             self._server.drain(0.0, seconds)
-            self._thread.join(seconds + 1.0)
+            thread.join(seconds + 1.0)
         complete = time.monotonic() < deadline
         self.stop()
         return complete
 
     def stop(self) -> None:
-        if self._thread is not None and self._thread.is_alive():
+        thread, self._thread = self._thread, None
+        if thread is not None and thread.is_alive():
             self._server.stop()
-            self._thread.join()
-        self._thread = None
+            thread.join()
         self._last_statistics = self.statistics()
         self._server.close()
         for one in self._sockets:
