@@ -5,6 +5,7 @@ The expectations were seen on the real Envoy; `extauthz verify --cases FILE` pro
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from extauthz.mesh.verify.certificates import Certificates
 from extauthz.mesh.verify.probe import Probe
 from extauthz.mesh.verify.subject import our_outcome
 from extauthz.mesh.verify.trials import trial_of
+from extauthz.protos.external_auth_pb2 import CheckRequest
 
 CASES = Path(__file__).parent / "cases"
 FILES = sorted(CASES.glob("*.yaml"))
@@ -40,6 +42,13 @@ def connection(probe: Probe, certificates: Certificates) -> Connection:
         server_name=probe.server_name,
         tls=probe.tls,
     )
+
+
+def with_metadata(message: bytes, probe: Probe) -> bytes:
+    check = CheckRequest.FromString(message)
+    for filter_name, key, value in probe.metadata:
+        check.attributes.metadata_context.filter_metadata[filter_name].update({key: json.loads(value)})
+    return check.SerializeToString()
 
 
 def failures(trial: Trial, certificates: Certificates, *, raw_headers: bool) -> Iterator[str]:
@@ -69,7 +78,7 @@ def _case_failures(
         if expectation.status != 400:
             yield "is answered 400 by Envoy"
         return
-    yield from expectation.failures(our_outcome(authorizer, message))
+    yield from expectation.failures(our_outcome(authorizer, with_metadata(message, probe)))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

@@ -7,7 +7,7 @@ file of JSON lines holds requests alone, to be put to policies that come from el
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ _SET_MEMBERS = {"title", "keys", "keysets", "claims", "tokens", "policies", "opt
 _OPTION_MEMBERS = {"trust-domain", "trust-domain-alias", "trusted-hops", "provider", "workload", "root-namespace"}
 _REQUEST_MEMBERS = {
     "name", "method", "target", "headers", "host", "body", "source", "destination", "port", "peer", "server-name",
-    "expect",
+    "metadata", "expect",
 }  # fmt: skip
 _PEER_MEMBERS = {"uris", "dns", "common-name", "organization"}
 
@@ -147,6 +147,7 @@ def _case(
         port=int(given.get("port", 8000)),
         peer=_peer(given.get("peer")),
         server_name=str(given.get("server-name", "")),
+        metadata=tuple(_metadata(given.get("metadata") or {})),
         name=text(given.get("name", "")) or target,
     )
     try:
@@ -154,6 +155,13 @@ def _case(
     except UnicodeEncodeError:
         raise UsageError(f"request {probe.name!r}: write bytes above 7F as \\xNN, UTF-8 as its bytes") from None
     return probe
+
+
+def _metadata(given: Any) -> Iterator[tuple[str, str, str]]:
+    for filter_name, members in given.items():
+        _check_mapping(members, f"metadata of {filter_name}")
+        for key, value in members.items():
+            yield filter_name, key, json.dumps(value)
 
 
 def _peer(given: Any) -> Peer | None:
@@ -169,8 +177,12 @@ def _peer(given: Any) -> Peer | None:
 
 
 def _check_members(given: Any, known: set[str], where: str) -> None:
-    if not isinstance(given, Mapping):
-        raise UsageError(f"{where}: write a mapping, not {given!r}")
+    _check_mapping(given, where)
     unknown = given.keys() - known
     if unknown:
         raise UsageError(f"{where}: unknown member {', '.join(sorted(map(str, unknown)))}; known are {sorted(known)}")
+
+
+def _check_mapping(given: Any, where: str) -> None:
+    if not isinstance(given, Mapping):
+        raise UsageError(f"{where}: write a mapping, not {given!r}")

@@ -6,6 +6,7 @@ One entry for each field and each `when` key; what they mean in the end is for t
 from __future__ import annotations
 
 import ipaddress
+import json
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 from extauthz.istio.resources import Operation, Rule, Source
 from extauthz.mesh.verify import samples
 from extauthz.mesh.verify.draft import Draft
+from extauthz.mesh.verify.metadata import PREFIX, place_of
 
 _BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 
@@ -196,6 +198,14 @@ def _header(rng: random.Random, draft: Draft, key: str, value: str, match: bool)
             draft.lines.insert(rng.randint(0, len(draft.lines)), (name.upper(), rng.choice(("", "w", "a,b"))))
 
 
+def _metadata(rng: random.Random, draft: Draft, key: str, value: str, match: bool) -> None:
+    listed = value.startswith("[") and value.endswith("]")
+    text = _text(rng, value.strip("[]") if listed else value, match)
+    forms: tuple[Any, ...] = (text, [text], ["other", text], [5, text], 5, True, None, {"x": text}, [[text]], [])
+    matching = forms[1:4] if listed else forms[:1]
+    draft.metadata[place_of(key)] = json.dumps(rng.choice(matching if match and rng.random() < 0.8 else forms))
+
+
 _SETTERS: dict[str, _Setter] = {
     "hosts": _host,
     "methods": _method,
@@ -216,6 +226,8 @@ _SETTERS: dict[str, _Setter] = {
 
 
 def _setter(key: str) -> _Setter | None:
+    if key.startswith(PREFIX):
+        return _metadata
     if key.startswith("request.headers["):
         return _header
     if key.startswith("request.auth.claims["):

@@ -35,6 +35,7 @@ class Draft:
     uris: list[str] = field(default_factory=list)
     dns_names: list[str] = field(default_factory=list)
     server_name: str = ""
+    metadata: dict[tuple[str, str], str] = field(default_factory=dict)
     claims: dict[str, Any] = field(default_factory=dict)
     needs_token: bool = False
 
@@ -99,4 +100,5 @@ class Draft:
             port=self.port,
             peer=peer,
             server_name=self.server_name,
+            metadata=tuple((*place, value) for place, value in self.metadata.items()),
         )

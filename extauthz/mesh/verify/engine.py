@@ -13,7 +13,7 @@ from envoy_data_plane.envoy.config.listener.v3 import Listener
 from extauthz.authorizer import Authorizer, AuthorizerOptions
 from extauthz.istio.resources import Resources
 from extauthz.istio.workload import select
-from extauthz.mesh.filters import MeshOptions, builtin_filters, metadata_namespaces
+from extauthz.mesh.filters import MeshOptions, builtin_filters
 from extauthz.mesh.jwt_filter import KeySets
 from extauthz.mesh.rbac_filter import CUSTOM_STAT_PREFIX
 from extauthz.mesh.stand_in import made_up_key_sets
@@ -21,6 +21,7 @@ from extauthz.mesh.verify.ext_authz import allowed, request_lines
 from extauthz.mesh.verify.harness import Harness, Observation
 from extauthz.mesh.verify.limits import settle
 from extauthz.mesh.verify.listeners import recording_listener
+from extauthz.mesh.verify.metadata import places
 from extauthz.mesh.verify.outcome import Difference, Outcome, differences, observed
 from extauthz.mesh.verify.probe import Probe
 from extauthz.mesh.verify.subject import our_outcome
@@ -98,7 +99,7 @@ def mesh_listener(harness: Harness, name: str, policies: PolicySet, key_sets: Ke
     return recording_listener(
         name,
         builtin_filters(selected, policies.mesh_options, key_sets or made_up_key_sets()),
-        namespaces=sorted(metadata_namespaces(selected)),
+        metadata=places(selected),
         trusted_hops=policies.options.trusted_hops,
         tls=harness.certificates.server_socket() if policies.tls else None,
     )

@@ -93,6 +93,8 @@ class Fuzzer:
         for name in (*one.rule.space_delimited_claims, "scope"):
             if name not in claims and rng.random() < 0.2:
                 claims[name] = rng.choice(("a b", " a  b ", "", "  ", ["a b"], "a\tb", 5))
+        if rng.random() < 0.03:
+            claims["padding"] = "x" * rng.choice((5_000, 20_000, 30_000))
         token = tokens.good_token(rng, one, claims) if good else tokens.bad_token(rng, one, claims, self._held)
         rule = one.rule if rng.random() < 0.9 else rng.choice(self._held).rule
         draft.place_token(rng, rule, token)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from extauthz.istio.resources import JwtRule, RequestAuthentication, Resources
 from extauthz.minting import SigningKey
@@ -61,4 +62,37 @@ def _extended(text: str, keys: Sequence[SigningKey], rng: random.Random) -> str:
         own = list(members)
     except (ValueError, KeyError, TypeError):
         own = []
-    return json.dumps({"keys": [*own, *(key.jwk(with_alg=rng.random() < 0.5) for key in keys)]})
+    ours: list[Any] = [_member(key, rng) for key in keys]
+    if rng.random() < 0.2:
+        ours.insert(rng.randint(0, len(ours)), rng.choice(_USELESS))
+    return json.dumps({"keys": [*own, *ours]})
+
+
+_ODD_MEMBERS: tuple[Mapping[str, Any], ...] = (
+    {"kid": None},
+    {"kid": 5},
+    {"kid": ""},
+    {"alg": 7},
+    {"use": "enc", "key_ops": ["encrypt"]},
+    {"x5t": "x", "x5c": ["x"], "issuer": "x", "nothing": None},
+)
+"""Members that leave a key usable."""
+
+_USELESS: tuple[Any, ...] = (
+    5,
+    None,
+    "x",
+    {},
+    {"kty": "XYZ", "kid": "verify-ES256-0"},
+    {"kty": "oct", "k": ""},
+    {"kty": "RSA", "e": "AQAB"},
+    {"kty": "EC", "crv": "P-999", "x": "AA", "y": "AA"},
+    {"kty": "OKP", "crv": "X25519", "x": "AA"},
+    {"kty": "RSA", "n": "AQAB", "e": "AQ", "alg": "ES256"},
+)
+"""Members of a key set that both sides have to pass over."""
+
+
+def _member(key: SigningKey, rng: random.Random) -> dict[str, Any]:
+    odd = rng.choice(_ODD_MEMBERS) if rng.random() < 0.3 else {}
+    return key.jwk(with_alg=rng.random() < 0.5, **odd)

@@ -5,7 +5,7 @@ The chain is: an `ext_authz` filter that asks the recorder and changes nothing, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 
 from envoy_data_plane.envoy.config.accesslog.v3 import (
@@ -44,6 +44,7 @@ from envoy_data_plane.google.protobuf import Any
 
 from extauthz.mesh.filters import http_filter
 from extauthz.mesh.pieces import connection_manager, filter_chain, listener
+from extauthz.mesh.verify.metadata import Place, taking_filters
 
 RECORDER_CLUSTER = "recorder"
 
@@ -63,21 +64,27 @@ def recording_listener(
     name: str,
     filters: Sequence[HttpFilter],
     *,
-    namespaces: Sequence[str] = (),
+    metadata: Collection[Place] = (),
     trusted_hops: int = 0,
     tls: TransportSocket | None = None,
 ) -> Listener:
-    """The listener of the mesh's side. `namespaces` are the filters whose metadata goes into a CheckRequest."""
-    manager = connection_manager([_recording(namespaces), *filters], trusted_hops=trusted_hops)
+    """The listener of the mesh's side. `metadata` of other filters is taken from probes and goes into CheckRequests."""
+    recording = _recording(sorted({filter_name for filter_name, _ in metadata}))
+    manager = connection_manager([*taking_filters(metadata), recording, *filters], trusted_hops=trusted_hops)
     _tell_reasons(manager)
     return _listener(name, manager, tls)
 
 
 def served_listener(
-    name: str, filters: Sequence[HttpFilter], *, trusted_hops: int = 0, tls: TransportSocket | None = None
+    name: str,
+    filters: Sequence[HttpFilter],
+    *,
+    metadata: Collection[Place] = (),
+    trusted_hops: int = 0,
+    tls: TransportSocket | None = None,
 ) -> Listener:
-    """The listener of our side, when a running server decides: its filters and nothing else."""
-    return _listener(name, connection_manager(filters, trusted_hops=trusted_hops), tls)
+    """The listener of our side, when a running server decides."""
+    return _listener(name, connection_manager([*taking_filters(metadata), *filters], trusted_hops=trusted_hops), tls)
 
 
 def _listener(name: str, manager: HttpConnectionManager, tls: TransportSocket | None) -> Listener:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from extauthz.mesh.verify import metadata
+
 HOST = "httpbin.foo:8000"
 
 Headers = tuple[tuple[str, str], ...]
@@ -26,6 +28,7 @@ class Probe:
 
     `host` None sends no Host line. `source` is the client's address (any of 127.0.0.0/8, or ::1); `destination` and
     `port` are what the proxy takes for its own address. With a `peer` or a `server_name` the connection is TLS.
+    `metadata` is what other filters of the proxy left: the filter's name, the key, and the value as JSON.
     """
 
     method: str = "GET"
@@ -38,6 +41,7 @@ class Probe:
     port: int = 8000
     peer: Peer | None = None
     server_name: str = ""
+    metadata: tuple[tuple[str, str, str], ...] = ()
     name: str = ""
 
     @property
@@ -65,7 +69,8 @@ class Probe:
         lines = [f"{self.method} {self.target} HTTP/1.1"]
         if self.host is not None:
             lines.append(f"host: {self.host}")
-        lines.extend(f"{name}: {value}" for name, value in self.headers)
+        brought = (metadata.header((filter_name, key), value) for filter_name, key, value in self.metadata)
+        lines.extend(f"{name}: {value}" for name, value in (*brought, *self.headers))
         if self.body and not _names(self.headers) & {"content-length", "transfer-encoding"}:
             lines.append(f"content-length: {len(self.body)}")
         return ("\r\n".join(lines) + "\r\n\r\n" + self.body).encode("latin-1")

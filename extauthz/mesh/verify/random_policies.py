@@ -45,12 +45,17 @@ _CLAIM_KEYS = (
 )  # fmt: skip
 _CLAIM_TEXTS = ("g1", "g2", "admin", "read", "*", "g*", "*d", "a b", "*a*", "u", "\u00e9")
 _SERVER_NAMES = ("www.example.com", "*.example.com", "www*", "*", "WWW.example.com")
+_FILTERS = ("http.x[k]", "http.x[l.m]", "network.y[k]")
+_METADATA_TEXTS = ("v", "v*", "*w", "*", "[v]", "[v*]", "[*]", "[*w]")
 _CLAIM_NAMES = ("sub", "groups", "roles", "scope", "nested.roles", "nested.a.b", "nest.k", "n", "obj", "exp", "flag")
 _OUTPUT_HEADERS = ("x-sub", "x-claim", "X-Roles", "x-user", "x-h")
 _TOKEN_HEADERS = (("x-tok", ""), ("X-Tok", "Tok "), ("authorization", "Bearer "), ("authorization", ""), ("x-b", "b"))
 _PARAMS = ("tk", "access_token", "jwt", "a b")
 _COOKIES = ("ck", "session", "__Host-t")
 _SPLIT_CLAIMS = ("roles", "groups", "nest.k", "scope")
+
+
+OUR_PROVIDER = "ours"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,7 @@ class RandomPolicies:
     trust_domain: str
     trust_domain_aliases: tuple[str, ...]
     trusted_hops: int
+    provider: str
 
 
 def random_policies(rng: random.Random, title: str) -> RandomPolicies:
@@ -75,6 +81,7 @@ def random_policies(rng: random.Random, title: str) -> RandomPolicies:
         trust_domain=rng.choice(("cluster.local", "td1")),
         trust_domain_aliases=rng.choice(((), (), ("td2",), ("td2", "old.example"))),
         trusted_hops=rng.choice((0, 0, 0, 1, 2)),
+        provider=rng.choice(("", OUR_PROVIDER)),
     )
 
 
@@ -132,7 +139,7 @@ def _policy(rng: random.Random, index: int) -> Document:
     if rules:
         spec["rules"] = rules
     if action == "CUSTOM":
-        spec["provider"] = {"name": rng.choice(("nobody", "nobody", "elsewhere"))}
+        spec["provider"] = {"name": rng.choice((OUR_PROVIDER, "nobody"))}
     document: Document = {
         "apiVersion": "security.istio.io/v1",
         "kind": "AuthorizationPolicy",
@@ -211,6 +218,7 @@ def _condition(rng: random.Random, *, custom: bool) -> Document:
         lambda rng: ("destination.ip", _BLOCKS),
         lambda rng: ("destination.port", _PORTS),
         lambda rng: ("connection.sni", _SERVER_NAMES),
+        lambda rng: (f"experimental.envoy.filters.{rng.choice(_FILTERS)}", _METADATA_TEXTS),
     ]
     if not custom:
         kinds += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,8 @@ def request_document(probe: Probe) -> dict[str, Any]:
             request[name] = getattr(probe, name)
     if probe.server_name:
         request["server-name"] = probe.server_name
+    for filter_name, key, value in probe.metadata:
+        request.setdefault("metadata", {}).setdefault(filter_name, {})[key] = json.loads(value)
     if probe.peer is not None:
         request["peer"] = {
             "uris": list(probe.peer.uris),

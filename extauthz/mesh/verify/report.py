@@ -108,6 +108,7 @@ def _connection(probe: Probe) -> str:
         parts.append(f"client certificate {', '.join(filter(None, names))}")
     if probe.server_name:
         parts.append(f"SNI {probe.server_name}")
+    parts.extend(f"metadata {filter_name}[{key}] = {value}" for filter_name, key, value in probe.metadata)
     for name, usual in (("source", "127.0.0.1"), ("destination", "127.0.0.1"), ("port", 8000)):
         if getattr(probe, name) != usual:
             parts.append(f"{name} {getattr(probe, name)}")

@@ -18,6 +18,7 @@ from extauthz.mesh.service import run_service
 from extauthz.mesh.verify.engine import PolicySet
 from extauthz.mesh.verify.harness import Harness, Observation
 from extauthz.mesh.verify.listeners import served_listener
+from extauthz.mesh.verify.metadata import places
 from extauthz.mesh.verify.outcome import Outcome, observed
 from extauthz.mesh.verify.probe import Probe
 
@@ -72,6 +73,7 @@ class Servers:
         return served_listener(
             name,
             ext_authz_filters(policies.selected, policies.mesh_options, settings),
+            metadata=places(policies.selected),
             trusted_hops=policies.options.trusted_hops,
             tls=harness.certificates.server_socket() if policies.tls else None,
         )

@@ -42,6 +42,8 @@ def _simpler(probe: Probe) -> Iterator[Probe]:
     for name in ("method", "host", "body", "port", "server_name", "peer"):
         if getattr(probe, name) != getattr(plain, name):
             yield replace(probe, **{name: getattr(plain, name)})
+    for index in range(len(probe.metadata)):
+        yield replace(probe, metadata=probe.metadata[:index] + probe.metadata[index + 1 :])
     for index in range(len(probe.headers)):
         yield replace(probe, headers=probe.headers[:index] + probe.headers[index + 1 :])
     path, mark, query = probe.target.partition("?")

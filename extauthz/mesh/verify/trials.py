@@ -83,6 +83,7 @@ def from_random_policies(sets: int, count: int, seed: int) -> Iterator[Trial]:
             trust_domain=drawn.trust_domain,
             trust_domain_aliases=drawn.trust_domain_aliases,
             trusted_hops=drawn.trusted_hops,
+            provider=drawn.provider,
         )
         policies = PolicySet(drawn.title, resources, options, _reads_peer(loaded))
         share = count * (index + 1) // sets - count * index // sets
