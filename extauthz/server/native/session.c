@@ -250,7 +250,9 @@ int session_input(struct session *session, const uint8_t *data, size_t length)
     if (taken >= 0 && !kept)
         return 0;
     struct counters *counters = &session->core->counters;
-    if (!session->greeted)
+    if (taken == NGHTTP2_ERR_FLOODED)
+        counters->refused_flood++; /* the library's own limit: too many of its answers wait to be sent */
+    else if (!session->greeted)
         counters->refused_preface++;
     else
         counters->refused_protocol++;
