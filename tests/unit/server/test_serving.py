@@ -60,7 +60,7 @@ def test_metrics_tell_what_was_decided(serve: Start, policy_file: Path, story: A
     assert server.metric("token_cache_misses_total") == 1
     assert server.metric("policies", kind="AuthorizationPolicy") == 1
     assert server.metric("build_info", transport=transport_name) == 1
-    assert server.metric("grpc_in_flight") == 0
+    server.wait_until(lambda: server.metric("grpc_in_flight") == 0)
 
 
 def denied_by(policy: str) -> str:

@@ -268,7 +268,8 @@ def test_statistics_are_plain_integers(start: Start) -> None:
     running = start(lambda message: message)
     for _ in range(3):
         running.call(b"x")
-    statistics = running.transport.statistics()
-    assert statistics["in_flight"] == 0
+    deadline = time.monotonic() + 5
+    while (statistics := running.transport.statistics())["in_flight"]:
+        assert time.monotonic() < deadline  # a client may have its answer before the call has ended
     assert statistics["calls_total"] >= 3
     assert all(type(value) is int for value in statistics.values())
