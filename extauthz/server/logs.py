@@ -38,7 +38,7 @@ def check_options(log_format: str, level: str) -> None:
 
 
 class Log:
-    """The process's log while it serves: `start` directs the loggers to it, `close` writes out what waits."""
+    """The process's log while it serves: from `start` to `close` loggers write to it."""
 
     def __init__(self, log_format: str = "text", level: str = "info", *, descriptor: int = 2) -> None:
         formatter = JsonFormatter() if log_format == "json" else TextFormatter()
@@ -50,18 +50,15 @@ class Log:
         self._level = level.upper()
 
     def start(self) -> None:
-        """Direct the loggers below `extauthz` here."""
+        """Direct all loggers here: ours from the wanted level up, those of libraries from warnings up."""
         self.writer.start()
-        root = logging.getLogger(ROOT)
-        root.addHandler(self._handler)
-        root.setLevel(self._level)
-        root.propagate = False
+        logging.getLogger().addHandler(self._handler)
+        logging.getLogger(ROOT).setLevel(self._level)
 
     def close(self, seconds: float = 1.0) -> None:
         """Write out what waits, for at most `seconds`, and leave the loggers as they were."""
-        root = logging.getLogger(ROOT)
-        root.removeHandler(self._handler)
-        root.propagate = True
+        logging.getLogger().removeHandler(self._handler)
+        logging.getLogger(ROOT).setLevel(logging.NOTSET)
         self.writer.close(seconds)
 
 

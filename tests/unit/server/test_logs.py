@@ -69,6 +69,13 @@ def test_levels_below_the_wanted_one_are_left_out(logger: logging.Logger) -> Non
     assert [line.rpartition(" ")[2] for line in captured.lines()] == ["wanted"]
 
 
+def test_warnings_of_libraries_are_in_the_same_form() -> None:
+    captured = Captured("json", "debug")
+    logging.getLogger("some.library").info("unwanted")
+    logging.getLogger("some.library").warning("wanted")
+    assert [json.loads(line)["message"] for line in captured.lines()] == ["wanted"]
+
+
 def test_after_closing_the_loggers_are_as_before(logger: logging.Logger, caplog: pytest.LogCaptureFixture) -> None:
     captured = Captured("text", "info")
     captured.lines()
