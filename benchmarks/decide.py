@@ -76,7 +76,7 @@ def _first_seen(count: int) -> dict[str, Any]:
         subject = authorizer(story.policies)
         tokens = [story.token(f"user-{number}") for number in range(count)]
         checks = _each(subject.check, ((story.message(token),) for token in tokens))
-        key = subject.authenticator.key_sets()[0].keys[0]
+        key = subject.authenticator.providers[0].source.key_set.keys[0]
         signed = [token.rpartition(".")[0].encode() for token in tokens]
         signatures = [story.key.sign(text) for text in signed]
         bare = _each(key.verify, ((algorithm, *pair) for pair in zip(signed, signatures, strict=True)))

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.measure import cpu_seconds, pinned
 from benchmarks.servers import CHECK_PATH, Running
 
-_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
+WARM_UP_SECONDS = 1
 
 
 class LoadFailed(Exception):
@@ -19,7 +19,7 @@ class LoadFailed(Exception):
 
 
 def h2load(
-    server: Running, message: bytes, *, core: int, seconds: float, connections: int = 4, streams: int = 16
+    server: Running, message: bytes, *, core: int, seconds: int, connections: int = 4, streams: int = 16
 ) -> Mapping[str, float]:
     """Check calls for some seconds: calls/s, and CPU microseconds of the server for each call.
 
@@ -31,10 +31,9 @@ def h2load(
         address = server.addresses[0]
         base = ["-B", address] if address.startswith("unix:") else []
         host = "localhost" if base else address
-        command = [
-            "h2load", f"-c{connections}", f"-m{streams}", "-t1", "-D", str(seconds), "--warm-up-time", "0.5", *base,
-            "-d", body.name, "-H", "content-type: application/grpc", "-H", "te: trailers", f"http://{host}{CHECK_PATH}",
-        ]  # fmt: skip
+        command = ["h2load", f"-c{connections}", f"-m{streams}", "-t1", "-D", str(seconds), *base, "-d", body.name]
+        command += ["--warm-up-time", str(WARM_UP_SECONDS), "-H", "content-type: application/grpc"]
+        command += ["-H", "te: trailers", f"http://{host}{CHECK_PATH}"]
         before = cpu_seconds(server.pids)
         text = _run(pinned(core, command))
         used = cpu_seconds(server.pids) - before
@@ -44,7 +43,7 @@ def h2load(
         raise LoadFailed(text)
     calls = float(rate[1])
     # The warm-up's calls used CPU too, at the same rate.
-    return {"calls_per_second": calls, "cpu_us_per_call": used / (calls * (seconds + 0.5)) * 1e6}
+    return {"calls_per_second": calls, "cpu_us_per_call": used / (calls * (seconds + WARM_UP_SECONDS)) * 1e6}
 
 
 _SCRIPT = """

@@ -49,7 +49,15 @@ def _children(pid: int) -> tuple[int, ...]:
 @contextmanager
 def service(command: str, *arguments: str, listen: str, core: int) -> Iterator[Running]:
     """`extauthz COMMAND`, pinned to a core."""
-    given = [command, "--listen", listen, "--admin", "off", "--drain", "0", *arguments]
+    given = [
+        command,
+        "--listen",
+        listen,
+        "--drain",
+        "0",
+        *(["--admin", "off"] if command == "serve" else []),
+        *arguments,
+    ]
     with run_service(given, prefix=pinned(core, [])) as running:
         yield Running(running.addresses, _children(running.process.pid))
 
