@@ -63,6 +63,11 @@ class Caller:
             with self._lock:
                 self._waiting.pop(number, None)
 
+    @property
+    def closed(self) -> bool:
+        """Whether the line is dead, whoever ended it."""
+        return self._closed
+
     def close(self) -> None:
         """Hang up, which tells the worker to end."""
         with self._lock:

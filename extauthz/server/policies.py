@@ -28,10 +28,14 @@ MAX_LOGGED_WARNINGS = 50
 
 @dataclass(frozen=True, slots=True)
 class PolicySet:
-    """One loaded and compiled set of policies. `loaded_at` is Unix time; `sizes` has each file's size when read."""
+    """One loaded and compiled set of policies.
+
+    `kinds` says how many resources apply, by kind; `loaded_at` is Unix time; `sizes` has each file's size when read.
+    """
 
     authorizer: Authorizer
     loaded: Loaded
+    kinds: Mapping[str, int]
     loaded_at: float
     sizes: Mapping[str, int]
 
@@ -39,11 +43,6 @@ class PolicySet:
     def resources(self) -> Resources:
         """What applies."""
         return self.authorizer.resources
-
-    @property
-    def kinds(self) -> Mapping[str, int]:
-        """How many resources apply, by kind."""
-        return Counter(type(resource).__name__ for resource in self._applied())
 
     def describe(self) -> list[dict[str, Any]]:
         """What applies, for people: kind, name and file. Not the line: finding it means reading the file again."""
@@ -54,15 +53,8 @@ class PolicySet:
                 "name": resource.metadata.name,
                 "file": resource.origin.file,
             }
-            for resource in self._applied()
+            for resource in _applied(self.resources)
         ]
-
-    def _applied(self) -> Iterator[Resource]:
-        resources = self.resources
-        yield from resources.request_authentications
-        yield from resources.authorization_policies
-        yield from resources.service_entries
-        yield from resources.destination_rules
 
 
 def load_policies(options: ServeOptions, remote_keys: RemoteKeys | None, before: PolicySet | None = None) -> PolicySet:
@@ -76,7 +68,8 @@ def load_policies(options: ServeOptions, remote_keys: RemoteKeys | None, before:
         loaded = load(options.policy, stdin=StringIO(options.stdin))
         sizes = {file: _size(file) for file in loaded.files}
         authorizer = Authorizer(loaded.resources, options.authorizer, remote_keys=remote_keys)
-    return PolicySet(authorizer, loaded, time.time(), sizes)
+    kinds = Counter(type(resource).__name__ for resource in _applied(authorizer.resources))
+    return PolicySet(authorizer, loaded, kinds, time.time(), sizes)
 
 
 def report(policies: PolicySet, *, quietly: bool) -> str:
@@ -91,6 +84,13 @@ def report(policies: PolicySet, *, quietly: bool) -> str:
             _log.warning("%d more warnings; see extauthz validate", len(warnings) - MAX_LOGGED_WARNINGS)
     counts = ", ".join(f"{count} {kind}" for kind, count in policies.kinds.items()) or "no resource applies"
     return f"{counts}; files: {len(policies.loaded.files)}"
+
+
+def _applied(resources: Resources) -> Iterator[Resource]:
+    yield from resources.request_authentications
+    yield from resources.authorization_policies
+    yield from resources.service_entries
+    yield from resources.destination_rules
 
 
 def _refuse_emptied(before: Mapping[str, int]) -> None:

@@ -54,10 +54,16 @@ def _site(options: ServeOptions) -> Site:
 
 
 def _run(options: ServeOptions, site: Site, log: Log) -> int:
+    reloads = Reloads(site.reload)
+    # Looks before the policies are read, so that a change meanwhile is not missed.
+    watcher = Watcher([path for path in options.policy if path != STDIN], lambda: reloads.request("files changed"))
     admin: AdminServer | None = None
     try:
         _log.info("loaded %s", site.load())
+        if options.authorizer.workload is None:
+            _log.info("no --workload was given: every policy in the files applies, whatever its namespace and selector")
         if signals.end_requested():
+            site.stop()
             return 0
         admin = AdminServer(options.admin_address, options.mode) if options.admin_address else None
         addresses = site.open()
@@ -66,13 +72,9 @@ def _run(options: ServeOptions, site: Site, log: Log) -> int:
         if admin is not None:
             admin.stop()
         raise
-    reloads = Reloads(site.reload)
     reloads.start()
-    watcher = Watcher([path for path in options.policy if path != STDIN], lambda: reloads.request("files changed"))
     watcher.start()
     pages = Pages(site, reloads, lambda: _log_snapshot(log))
-    if options.authorizer.workload is None:
-        _log.info("no --workload was given: every policy in the files applies, whatever its namespace and selector")
     if admin is not None:
         admin.start(pages.routes(reload=options.admin_reload))
         _log.info("admin port on %s", admin.address)

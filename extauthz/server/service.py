@@ -109,10 +109,10 @@ class Service:
 
     def open(self) -> Sequence[Address]:
         """See `Site`."""
+        self._keys.wait(self._options.jwks_wait)
         addresses = self._transport.bind()
         for observer in self._observers:
             observer.start()
-        self._keys.wait(self._options.jwks_wait)
         keep_collections_short()
         self._transport.start()
         self._transport.set_serving(True)

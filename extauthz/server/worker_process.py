@@ -16,9 +16,6 @@ from extauthz.server.listeners import Address
 from extauthz.server.metrics import Snapshot
 from extauthz.server.options import ServeOptions
 
-END_SECONDS = 2.0
-"""How long a worker that was told to end may take before it is killed."""
-
 
 class WorkerProcess:
     """A started worker. `gone` is called, in a thread of its own, when it has ended."""
@@ -63,18 +60,22 @@ class WorkerProcess:
         """See `Caller.ask`."""
         return self._caller.ask(command, *arguments, seconds=seconds)
 
-    def end(self) -> None:
-        """Hang up, and kill it if it does not end by itself."""
-        self._caller.close()
-        try:
-            self._process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill()
+    @property
+    def gone(self) -> bool:
+        """Whether it has ended, or we have hung up."""
+        return self._caller.closed
 
-    def kill(self) -> None:
-        """End it at once."""
-        self._process.kill()
-        self._process.wait()
+    def hang_up(self) -> None:
+        """Tell it to end."""
+        self._caller.close()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for its end, and kill it when it takes longer."""
+        try:
+            self._process.wait(max(0.0, seconds))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def obituary(self) -> str:
         """How it ended, in words. Waits for the end."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from threading import Event, Lock
 from typing import Any, TypeVar
 
@@ -28,11 +29,13 @@ _log = logging.getLogger(__name__)
 ANSWER_SECONDS = 1.0
 """How long the admin port waits for a worker; what it counted last is used when it does not answer."""
 
+END_SECONDS = 2.0
+"""How long workers that were told to end may take before they are killed."""
+
 FIRST_BACKOFF_SECONDS = 0.1
 MAX_BACKOFF_SECONDS = 10.0
 STEADY_SECONDS = 30.0
 """A worker that has lived so long is replaced at once; sooner, and the wait doubles from one end to the next."""
-
 
 _Result = TypeVar("_Result")
 
@@ -79,20 +82,22 @@ class Workers:
         for slot in self._slots:
             slot.leave_alone()
         self._serving = False
-        self._everywhere("withdraw")
+        self._everywhere("withdraw", seconds=ANSWER_SECONDS)
 
     def finish(self, seconds: float) -> bool:
         """See `Site`."""
-        complete = all(self._everywhere("finish", seconds))
+        finished = self._everywhere("finish", seconds, seconds=seconds + ANSWER_SECONDS)
         self.stop()
-        return complete
+        return all(finished) and len(finished) == len(self._slots)
 
     def stop(self) -> None:
         """See `Site`."""
         for slot in self._slots:
             slot.leave_alone()
+            slot.hang_up()
+        deadline = time.monotonic() + END_SECONDS
         for slot in self._slots:
-            slot.end()
+            slot.wait(deadline - time.monotonic())
         for held in self._held:
             held.close()
         self._pool.shutdown(wait=False)
@@ -133,16 +138,16 @@ class Workers:
             raise errors[0]
         return [future.result() for future in futures]
 
-    def _everywhere(self, command: str, *arguments: Any) -> list[Any]:
+    def _everywhere(self, command: str, *arguments: Any, seconds: float | None = None) -> list[Any]:
         """Run a command in all workers that live, at once, and return their results.
 
         Raises the first error, once all are done. A worker that ends meanwhile does not count: its successor begins
-        with what is current then.
+        with what is current then. Nor does one that takes longer than `seconds`.
         """
-        futures = [self._pool.submit(slot.ask, command, *arguments) for slot in self._slots]
+        futures = [self._pool.submit(slot.ask, command, *arguments, seconds=seconds) for slot in self._slots]
         errors = [error for future in futures if (error := future.exception()) is not None]
         for error in errors:
-            if not isinstance(error, WorkerGone):
+            if not isinstance(error, (WorkerGone, TimeoutError)):
                 raise error
         return [future.result() for future in futures if future.exception() is None]
 
@@ -178,6 +183,7 @@ class _Slot:
         self._serving = False
         self._left_alone = Event()
         self._began = 0.0
+        self._generation = 0
         self._backoff = 0.0
         self._process = self._begin()
 
@@ -189,6 +195,9 @@ class _Slot:
         """Let the worker listen and answer; from now on it is replaced when it ends."""
         addresses: Sequence[Address] = self._process.ask("open")
         self._serving = True
+        if self._process.gone:
+            # Just now, so that `_gone` did not take it for one that serves.
+            raise WorkerGone("the worker ended as soon as it had begun")
         return addresses
 
     def ask(self, command: str, *arguments: Any, seconds: float | None = None) -> Any:
@@ -203,10 +212,14 @@ class _Slot:
         """Replace it no more."""
         self._left_alone.set()
 
-    def end(self) -> None:
-        """End the process."""
+    def hang_up(self) -> None:
+        """Tell the process to end."""
         self._serving = False
-        self._process.end()
+        self._process.hang_up()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for its end, and kill it when it takes longer."""
+        self._process.wait(seconds)
 
     def look(self, command: str) -> Any:
         """Ask something that changes nothing, of a worker that serves, for a short while. Raises as `Caller.ask`."""
@@ -234,11 +247,12 @@ class _Slot:
 
     def _begin(self) -> WorkerProcess:
         self._began = time.monotonic()
-        return self._start(self._number, self._gone)
+        self._generation += 1
+        return self._start(self._number, partial(self._gone, self._generation))
 
-    def _gone(self) -> None:
+    def _gone(self, generation: int) -> None:
         """In the thread that noticed the end: replace the process, as often as it takes."""
-        if self._left_alone.is_set() or not self._serving:
+        if self._left_alone.is_set() or generation != self._generation or not self._serving:
             return
         self._serving = False
         with self._counting:
@@ -248,7 +262,8 @@ class _Slot:
         self._backoff = _next_backoff(self._backoff, time.monotonic() - self._began)
         while not self._left_alone.wait(self._backoff):
             with self._changing:
-                if self._left_alone.is_set() or self._replaced():
+                # Serving: another thread, that of a process which ended as soon as it had begun, was faster.
+                if self._left_alone.is_set() or self._serving or self._replaced():
                     return
             self._backoff = _next_backoff(self._backoff, 0.0)
 
@@ -259,7 +274,9 @@ class _Slot:
             self.open()
         except (ExtAuthzError, OSError) as error:
             _log.error("worker %d cannot be replaced yet: %s", self._number, str(error).replace("\n", "; "))
-            self._process.end()
+            self._serving = False
+            self._process.hang_up()
+            self._process.wait(END_SECONDS)
             return False
         self.restarts += 1
         _log.info("worker %d was replaced by pid %d", self._number, self._process.pid)
