@@ -110,8 +110,8 @@ class Request:
         if name[:1] == ":" or name == "host":
             attribute = _PSEUDO_HEADERS.get(name)
             if attribute is not None:
-                value = getattr(self, attribute)
-                return (value,) if value else NO_LINES
+                # Every request that reaches a filter has all of them; a Host header may be empty.
+                return (getattr(self, attribute),)
         return self.header_lines.get(name, NO_LINES)
 
     def received_lines(self, name: str) -> Sequence[str]:

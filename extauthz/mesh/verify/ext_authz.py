@@ -14,6 +14,7 @@ from extauthz.protos.external_auth_pb2 import CheckRequest, CheckResponse
 
 HEADER_BYTES_LIMIT = 60 * 1024
 HEADER_COUNT_LIMIT = 100
+TOO_LARGE_STATUS = 500
 
 _GRPC_OF_HTTP = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
 _GRPC_UNKNOWN = 2
@@ -42,7 +43,7 @@ def effect(check: CheckRequest, response: CheckResponse) -> Outcome:
 def allowed(check: CheckRequest, lines: Lines | None) -> Outcome:
     """The outcome of a request that goes on with these header lines; None: they outgrew Envoy's limits."""
     if lines is None:
-        return _reply(request_lines(check), 500, "")
+        return _reply(request_lines(check), TOO_LARGE_STATUS, "")
     for name, value in lines:
         if _NOT_IN_HEADER.search(value):
             # The upstream's codec refuses it.
@@ -56,16 +57,21 @@ def allowed(check: CheckRequest, lines: Lines | None) -> Outcome:
 def _apply(lines: Lines, response: CheckResponse) -> Lines | None:
     for option in response.ok_response.headers:
         name, value = option.header.key.lower(), option.header.value.encode("utf-8").decode("latin-1")
-        if name in ("host", ":authority"):
-            continue
+        # To Envoy these are one header.
+        name = ":authority" if name == "host" else name
         if option.append.value:
             lines = _append(lines, name, value)
         else:
             lines = _replace(lines, name, value)
-        if sum(len(n) + len(v) for n, v in lines) > HEADER_BYTES_LIMIT or len(lines) > HEADER_COUNT_LIMIT:
+        if outgrown(lines):
             return None
     removed = {name.lower() for name in response.ok_response.headers_to_remove}
     return [(name, value) for name, value in lines if name[:1] == ":" or name == "host" or name not in removed]
+
+
+def outgrown(lines: Lines) -> bool:
+    """Whether a request's headers are more than Envoy holds while an answer's headers are set."""
+    return sum(len(name) + len(value) for name, value in lines) > HEADER_BYTES_LIMIT or len(lines) > HEADER_COUNT_LIMIT
 
 
 def _replace(lines: Lines, name: str, value: str) -> Lines:

@@ -14,11 +14,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from extauthz.mesh.verify.ext_authz import TOO_LARGE_STATUS, outgrown
 from extauthz.mesh.verify.outcome import Outcome, Upstream
 
 REPEATED_HEADER = "repeated-header"
 NOT_UTF8 = "not-utf8"
 MEMBER_ORDER = "member-order"
+TOO_LARGE = "too-large"
 
 _BLANKS_AROUND_COMMA = re.compile(r"[ \t]*,[ \t]*")
 _SURROGATE = re.compile("[\udc80-\udcff]")
@@ -26,6 +28,8 @@ _SURROGATE = re.compile("[\udc80-\udcff]")
 
 def settle(mesh: Outcome, ours: Outcome) -> tuple[Outcome, Outcome, tuple[str, ...]]:
     """Both outcomes with the known differences taken out, and the names of those that were."""
+    if mesh.upstream is not None and ours.status == TOO_LARGE_STATUS and outgrown(mesh.upstream.lines()):
+        return ours, ours, (TOO_LARGE,)
     if mesh.upstream is None or ours.upstream is None:
         return mesh, ours, ()
     found: dict[str, None] = {}

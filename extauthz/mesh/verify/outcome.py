@@ -31,6 +31,11 @@ class Upstream:
     path: str
     headers: Mapping[str, tuple[str, ...]]
 
+    def lines(self) -> list[tuple[str, str]]:
+        """All header lines, with the pseudo headers that are compared."""
+        lines = [(":method", self.method), (":path", self.path)]
+        return lines + [(name, value) for name, values in self.headers.items() for value in values]
+
     def header(self, name: str) -> str | None:
         """A header's lines, joined with commas as they are compared; None when there is none."""
         lines = self.headers.get(name)

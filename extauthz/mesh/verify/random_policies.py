@@ -48,8 +48,20 @@ _SERVER_NAMES = ("www.example.com", "*.example.com", "www*", "*", "WWW.example.c
 _FILTERS = ("http.x[k]", "http.x[l.m]", "network.y[k]")
 _METADATA_TEXTS = ("v", "v*", "*w", "*", "[v]", "[v*]", "[*]", "[*w]")
 _CLAIM_NAMES = ("sub", "groups", "roles", "scope", "nested.roles", "nested.a.b", "nest.k", "n", "obj", "exp", "flag")
-_OUTPUT_HEADERS = ("x-sub", "x-claim", "X-Roles", "x-user", "x-h")
-_TOKEN_HEADERS = (("x-tok", ""), ("X-Tok", "Tok "), ("authorization", "Bearer "), ("authorization", ""), ("x-b", "b"))
+_OUTPUT_HEADERS = (
+    "x-sub", "x-claim", "X-Roles", "x-user", "x-h", "x-sub", "x-claim", "x-user", "authorization", "cookie",
+    "x-forwarded-for", "user-agent", "x-request-id",
+)  # fmt: skip
+_TOKEN_HEADERS = (
+    ("x-tok", ""),
+    ("cookie", "ck="),
+    ("x-forwarded-for", ""),
+    ("host", ""),
+    ("X-Tok", "Tok "),
+    ("authorization", "Bearer "),
+    ("authorization", ""),
+    ("x-b", "b"),
+)
 _PARAMS = ("tk", "access_token", "jwt", "a b")
 _COOKIES = ("ck", "session", "__Host-t")
 _SPLIT_CLAIMS = ("roles", "groups", "nest.k", "scope")

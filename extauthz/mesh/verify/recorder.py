@@ -18,6 +18,7 @@ Client = tuple[str, int]
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _LARGEST_WINDOW = 2**31 - 1
 _INITIAL_WINDOW = 65_535
+_LARGEST_FRAME = 16_384
 _REPLENISH_AT = 2**24
 _SETTING_INITIAL_WINDOW_SIZE = 4
 
@@ -38,7 +39,7 @@ _PADDED = 8
 # RFC 7541, static table: `:status: 200` is entry 8, `content-type` entry 31; nothing joins the dynamic table.
 _RESPONSE_HEADERS = b"\x88\x0f\x10\x10application/grpc"
 _RESPONSE_TRAILERS = b"\x00\x0bgrpc-status\x010"
-_EMPTY_MESSAGE = bytes(5)
+_ALLOW = b""
 """A CheckResponse without any field: status 0, allowed, nothing changed."""
 
 
@@ -63,10 +64,12 @@ class Recordings:
 
 
 class Recorder(asyncio.Protocol):
-    """One connection from Envoy."""
+    """One connection from Envoy. Every call gets the same `answer`, the bytes of a CheckResponse."""
 
-    def __init__(self, recordings: Recordings) -> None:
+    def __init__(self, recordings: Recordings, answer: bytes = _ALLOW) -> None:
         self._recordings = recordings
+        message = b"\0" + len(answer).to_bytes(4, "big") + answer
+        self._answer = [message[at : at + _LARGEST_FRAME] for at in range(0, len(message), _LARGEST_FRAME)]
         self._received = bytearray()
         self._greeted = False
         self._messages: dict[int, bytearray] = {}
@@ -122,7 +125,7 @@ class Recorder(asyncio.Protocol):
             self._recordings.keep(bytes(message[5:]))
             self._send(
                 _frame(_Frame.HEADERS, _END_HEADERS, stream, _RESPONSE_HEADERS)
-                + _frame(_Frame.DATA, 0, stream, _EMPTY_MESSAGE)
+                + b"".join(_frame(_Frame.DATA, 0, stream, piece) for piece in self._answer)
                 + _frame(_Frame.HEADERS, _END_HEADERS | _END_STREAM, stream, _RESPONSE_TRAILERS)
             )
 

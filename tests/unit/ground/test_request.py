@@ -21,8 +21,8 @@ def test_pseudo_headers_and_host_are_answered_from_the_attributes():
     assert list(request.lines("absent")) == []
 
 
-def test_an_empty_host_is_an_absent_header():
-    assert list(Request(host="").lines("host")) == []
+def test_an_empty_host_is_an_empty_header():
+    assert list(Request(host="").lines("host")) == [""]
 
 
 def test_a_changed_request_shows_what_changed_and_the_original_elsewhere():
