@@ -53,6 +53,9 @@ def needs_clearing(changes: Changes, request_bytes: int) -> bool:
 
 def _ok(changes: Changes, clear_first: bool) -> OkHttpResponse:
     answer = OkHttpResponse()
+    if changes.path is not None:
+        # First, since a path that a long token was cut out of makes room for what else is set.
+        answer.headers.append(_header(":path", _utf8(changes.path)))
     for name, lines in changes.headers.items():
         if not lines:
             # Removals act after additions, so a header is removed only when it gets no value.
@@ -62,8 +65,6 @@ def _ok(changes: Changes, clear_first: bool) -> OkHttpResponse:
     for name, lines in changes.headers.items():
         if lines:
             answer.headers.append(_header(name, _utf8(",".join(lines))))
-    if changes.path is not None:
-        answer.headers.append(_header(":path", _utf8(changes.path)))
     return answer
 
 

@@ -7,6 +7,7 @@ Seen on Envoy 1.40; `extauthz verify --via envoy` goes through the real filter i
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from urllib.parse import quote
 
 from extauthz.mesh.verify.outcome import Outcome, Upstream, by_name
@@ -14,7 +15,8 @@ from extauthz.protos.external_auth_pb2 import CheckRequest, CheckResponse
 
 HEADER_BYTES_LIMIT = 60 * 1024
 HEADER_COUNT_LIMIT = 100
-TOO_LARGE_STATUS = 500
+OUTGROWN = "the request's headers outgrew Envoy's limit while the answer's were set"
+"""Reason of the outcome that stands for this."""
 
 _GRPC_OF_HTTP = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
 _GRPC_UNKNOWN = 2
@@ -43,7 +45,7 @@ def effect(check: CheckRequest, response: CheckResponse) -> Outcome:
 def allowed(check: CheckRequest, lines: Lines | None) -> Outcome:
     """The outcome of a request that goes on with these header lines; None: they outgrew Envoy's limits."""
     if lines is None:
-        return _reply(request_lines(check), TOO_LARGE_STATUS, "")
+        return replace(_reply(request_lines(check), 500, ""), details=OUTGROWN)
     for name, value in lines:
         if _NOT_IN_HEADER.search(value):
             # The upstream's codec refuses it.

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from extauthz.mesh.verify.ext_authz import TOO_LARGE_STATUS, outgrown
+from extauthz.mesh.verify.ext_authz import OUTGROWN, outgrown
 from extauthz.mesh.verify.outcome import Outcome, Upstream
 
 REPEATED_HEADER = "repeated-header"
@@ -28,9 +28,12 @@ _SURROGATE = re.compile("[\udc80-\udcff]")
 
 def settle(mesh: Outcome, ours: Outcome) -> tuple[Outcome, Outcome, tuple[str, ...]]:
     """Both outcomes with the known differences taken out, and the names of those that were."""
-    if mesh.upstream is not None and ours.status == TOO_LARGE_STATUS and outgrown(mesh.upstream.lines()):
+    if ours.details == OUTGROWN and _unavoidable(mesh):
         return ours, ours, (TOO_LARGE,)
     if mesh.upstream is None or ours.upstream is None:
+        challenges = tuple(map(_as_utf8, mesh.www_authenticate))
+        if challenges != mesh.www_authenticate and challenges == ours.www_authenticate:
+            return replace(mesh, www_authenticate=challenges), ours, (NOT_UTF8,)
         return mesh, ours, ()
     found: dict[str, None] = {}
     path = _as_utf8(mesh.upstream.path)
@@ -48,6 +51,14 @@ def settle(mesh: Outcome, ours: Outcome) -> tuple[Outcome, Outcome, tuple[str, .
             found[why] = None
             headers[name] = expected
     return replace(mesh, upstream=Upstream(mesh.upstream.method, mesh.upstream.path, headers)), ours, tuple(found)
+
+
+def _unavoidable(mesh: Outcome) -> bool:
+    """Whether no order of an answer's headers would have kept the request within Envoy's limit."""
+    if mesh.upstream is not None:
+        return outgrown(mesh.upstream.lines())
+    # Refused by the upstream's codec: what it was offered is not known.
+    return mesh.details.startswith("filter_removed_required_request_headers")
 
 
 def _same_but(mesh: tuple[str, ...], ours: tuple[str, ...]) -> str:

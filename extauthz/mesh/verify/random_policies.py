@@ -56,7 +56,6 @@ _TOKEN_HEADERS = (
     ("x-tok", ""),
     ("cookie", "ck="),
     ("x-forwarded-for", ""),
-    ("host", ""),
     ("X-Tok", "Tok "),
     ("authorization", "Bearer "),
     ("authorization", ""),

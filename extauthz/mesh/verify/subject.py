@@ -32,7 +32,7 @@ def our_outcome(authorizer: Authorizer, message: bytes) -> Outcome:
     hint = recorded.get("envoy.common", {}).get("access_log_hint")
     return replace(
         outcome,
-        details=reason,
+        details=reason or outcome.details,
         shadow={key: str(value) for key, value in recorded.get(RBAC_FILTER, {}).items()},
         audit="" if hint is None else str(hint).lower(),
     )

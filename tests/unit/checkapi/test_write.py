@@ -24,14 +24,14 @@ def test_a_denial_has_a_status_and_a_denied_response():
 def test_headers_are_set_or_removed_never_both():
     response = answer(Decision(True, changes=Changes({"x-set": ("a", "b"), "x-gone": ()}, "/new?p")))
     assert response.WhichOneof("http_response") == "ok_response"
-    assert headers(response) == [("x-set", "a,b"), (":path", "/new?p")]
+    assert headers(response) == [(":path", "/new?p"), ("x-set", "a,b")]
     assert list(response.ok_response.headers_to_remove) == ["x-gone"]
     assert not any(option.append.value for option in response.ok_response.headers)
 
 
 def test_wire_text_is_written_as_utf8_and_other_bytes_percent_encoded():
     response = answer(Decision(True, changes=Changes({"x": ("Zo\xc3\xab",)}, "/p?a=\xff\xc3\xab")))
-    assert headers(response) == [("x", "Zoë"), (":path", "/p?a=%FFë")]
+    assert headers(response) == [(":path", "/p?a=%FFë"), ("x", "Zoë")]
 
 
 def test_a_long_header_that_goes_is_emptied_before_new_ones_are_set():
