@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from queue import Empty, SimpleQueue
-from threading import Thread
+from collections import deque
+from threading import Event, Thread
+from time import sleep
 from typing import Generic, TypeVar
 
 QUEUE_ITEMS = 10_000
 """Items that wait; further ones are dropped and counted."""
 
-BATCH_ITEMS = 256
+BATCH_ITEMS = 32
+"""Items worked off at once. Few, so that the interpreter is not kept from those who answer calls for long."""
+
+PAUSE_SECONDS = 0.02
+"""How long items are gathered: waking the thread for each of them would cost more than working it off."""
 
 Item = TypeVar("Item")
 
@@ -21,7 +26,10 @@ class Background(ABC, Generic[Item]):
     def __init__(self, *, name: str, capacity: int = QUEUE_ITEMS) -> None:
         self.dropped = 0
         self._capacity = capacity
-        self._queue: SimpleQueue[Item | None] = SimpleQueue()
+        self._queue: deque[Item] = deque()
+        self._idle = False
+        self._wake = Event()
+        self._closing = False
         self._thread = Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -30,14 +38,17 @@ class Background(ABC, Generic[Item]):
 
     def put(self, item: Item) -> None:
         """Hand over one item; it is dropped when the thread is behind."""
-        if self._queue.qsize() < self._capacity:
-            self._queue.put(item)
-        else:
+        if len(self._queue) >= self._capacity:
             self.dropped += 1
+            return
+        self._queue.append(item)
+        if self._idle:
+            self._wake.set()
 
     def close(self, seconds: float) -> None:
         """Work off what waits, for at most `seconds`; a thread that is stuck is left behind (it is a daemon)."""
-        self._queue.put(None)
+        self._closing = True
+        self._wake.set()
         if self._thread.is_alive():
             self._thread.join(seconds)
 
@@ -50,23 +61,19 @@ class Background(ABC, Generic[Item]):
         return
 
     def _run(self) -> None:
-        ended = False
-        while not ended:
-            batch: list[Item] = []
-            ended = not self._take(batch)
-            if batch:
-                self.work(batch)
+        while self._wait():
+            while self._queue:
+                self.work([self._queue.popleft() for _ in range(min(BATCH_ITEMS, len(self._queue)))])
         self.end()
 
-    def _take(self, batch: list[Item]) -> bool:
-        """Wait for an item and add what else is there; False when the end was reached."""
-        item = self._queue.get()
-        while item is not None:
-            batch.append(item)
-            if len(batch) == BATCH_ITEMS:
-                return True
-            try:
-                item = self._queue.get_nowait()
-            except Empty:
-                return True
-        return False
+    def _wait(self) -> bool:
+        """Until there are items, and a moment longer for more; False when the end was reached."""
+        self._wake.clear()
+        # In this order: whoever adds an item after we have looked sees that we are idle.
+        self._idle = True
+        if not self._queue and not self._closing:
+            self._wake.wait()
+        self._idle = False
+        if not self._closing:
+            sleep(PAUSE_SECONDS)
+        return bool(self._queue) or not self._closing

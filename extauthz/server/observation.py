@@ -6,7 +6,6 @@ else happens in the threads of the observers.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import time_ns
@@ -15,7 +14,7 @@ from typing import Protocol
 from extauthz.decision import Decision
 from extauthz.istio.resources import Resources
 from extauthz.request import Request, without_query
-from extauthz.server.token_finder import TokenFinder, without_signature
+from extauthz.server.token_finder import Token, TokenFinder
 
 MAX_TEXT = 2_048
 """Characters of a text from the request that are kept."""
@@ -34,9 +33,7 @@ class Observation:
     source_address: str = ""
     request_id: str = ""
     trace_parent: str = ""
-    token_sha256: str = ""
-    token_claimed: str = ""
-    """The token's first two pieces, or nothing when they are too long to keep."""
+    token: Token | None = None
 
 
 class Observer(Protocol):
@@ -84,8 +81,7 @@ class Observers:
             request.source_address,
             _first(request.lines("x-request-id")),
             _first(request.lines("traceparent")),
-            hashlib.sha256(token.encode("latin-1")).hexdigest() if token else "",
-            without_signature(token),
+            Token.of(token) if token else None,
         )
 
 

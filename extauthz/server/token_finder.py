@@ -1,8 +1,10 @@
-"""Which token a request carries and what it says of itself, for the decision log: nothing is verified here."""
+"""Which token a request carries and what it says of itself, for the decision log. Nothing is verified here."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from extauthz.authn import base64url, struct_json
@@ -11,8 +13,39 @@ from extauthz.authn.locations import Locations
 from extauthz.istio.resources import JwtRule
 from extauthz.request import Request
 
-MAX_KEPT = 4_096
-"""Characters of a token's header and payload that are kept for the log."""
+MAX_KEPT = 8_192
+"""Characters of a token that are kept until the log is written; of a longer one only the hash."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token until it is told of: its text, or of a long one its hash."""
+
+    text: str = ""
+    digest: str = ""
+
+    @classmethod
+    def of(cls, text: str) -> Token:
+        """What is kept of a token."""
+        return cls(text) if len(text) <= MAX_KEPT else cls(digest=_sha256(text))
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFacts:
+    """What may be told of a token: a hash, and what it says of itself, unverified. None where it says nothing."""
+
+    sha256: str
+    key_id: str | None = None
+    issuer: str | None = None
+    subject: str | None = None
+
+    @classmethod
+    def of(cls, token: Token) -> TokenFacts:
+        """Read what a token says of itself; leniently, since nothing depends on it."""
+        if token.digest:
+            return cls(token.digest)
+        header, payload = (_object(piece) for piece in (*token.text.split(".", 2), "", "")[:2])
+        return cls(_sha256(token.text), _text(header.get("kid")), _text(payload.get("iss")), _text(payload.get("sub")))
 
 
 class TokenFinder:
@@ -33,20 +66,16 @@ class TokenFinder:
         return ""
 
 
-def without_signature(token: str) -> str:
-    """The first two pieces of a token, `header.payload`; empty when there are none, or they are too long to keep."""
-    end = token.rfind(".")
-    return token[:end] if 0 < end <= MAX_KEPT else ""
-
-
-def parse(text: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Header and payload as `without_signature` left them; empty where they cannot be read."""
-    header, _, payload = text.partition(".")
-    return _object(header), _object(payload)
-
-
 def _object(piece: str) -> Mapping[str, Any]:
     try:
         return struct_json.parse_object(base64url.decode(piece) or b"{}")
     except struct_json.InvalidJson:
         return {}
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("latin-1")).hexdigest()
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
