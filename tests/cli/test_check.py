@@ -27,7 +27,7 @@ class Done(NamedTuple):
 
 
 @pytest.fixture
-def check(capsys):
+def check(policies, capsys):
     """Runs the command in this process: a fresh one for each of these would take most of the time."""
 
     def run(*arguments):
