@@ -1,20 +1,13 @@
-"""What is sent: requests from options, a file or policies, with tokens put in, as payloads drawn by weight.
-
-The order of drawing is random and reproducible by a seed; the same arrivals with the same seed send the same payloads.
-"""
+"""What is sent: requests from options or a file, and tokens put into them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from extauthz.errors import UsageError
-from extauthz.loadtest.sender import Numbers
-from extauthz.loadtest.tokens import Floats, TokenGroup
-from extauthz.mesh.verify.casefile import read_requests
+from extauthz.loadtest.tokens import TokenGroup
 from extauthz.mesh.verify.probe import Probe
 
 MOST_PAYLOADS = 20_000
@@ -66,6 +59,9 @@ def single_request(method: str, target: str, host: str, headers: Sequence[tuple[
 
 def requests_from_file(path: Path, headers: Sequence[tuple[str, str]]) -> tuple[Probe, ...]:
     """The requests of a corpus in the format of `verify` (JSON lines), each with `headers` added. Raises UsageError."""
+    # What reads cases brings Envoy's whole API along, which takes seconds.
+    from extauthz.mesh.verify.casefile import read_requests
+
     probes = tuple(case.probe for case in read_requests(path))
     if not probes:
         raise UsageError(f"--requests {path}: no request in it; write one JSON object a line")
@@ -94,30 +90,3 @@ def combine(
                 probe = probes[turn % len(probes)]
                 turn += 1
                 yield Combination(place.put(probe, token), weight / variants, group.kind)
-
-
-@dataclass(frozen=True, slots=True)
-class Corpus:
-    """Payloads as a sender takes them, with their weights."""
-
-    payloads: tuple[bytes, ...] = field(repr=False)
-    weights: Floats = field(repr=False)
-
-    def drawing(self, seed: Sequence[int]) -> Drawing:
-        """A stream of payload numbers; the same for the same seed."""
-        return Drawing(self.weights, seed)
-
-
-class Drawing:
-    """Draws payloads by their weights."""
-
-    def __init__(self, weights: Floats, seed: Sequence[int]) -> None:
-        self._ends = np.cumsum(weights)
-        self._ends /= self._ends[-1]
-        self._random = np.random.default_rng(list(seed))
-
-    def draw(self, count: int) -> Numbers:
-        """The numbers of the next `count` payloads."""
-        if len(self._ends) == 1:
-            return np.zeros(count, np.uint32)
-        return np.searchsorted(self._ends, self._random.random(count), side="right").astype(np.uint32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from extauthz.loadtest.arrivals import ArrivalKind, Share
-from extauthz.loadtest.corpus import Corpus
+from extauthz.loadtest.drawing import Corpus
 from extauthz.loadtest.sender import Choice, Wire
 from extauthz.loadtest.tally import Tally
 

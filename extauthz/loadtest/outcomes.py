@@ -20,6 +20,7 @@ RECORD = np.dtype(
 
 Records = npt.NDArray[np.void]
 Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
 
 GRPC_BASE = -100

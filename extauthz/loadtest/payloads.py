@@ -11,7 +11,8 @@ import numpy as np
 
 from extauthz.checkapi.build import Connection, check_request
 from extauthz.errors import UsageError
-from extauthz.loadtest.corpus import Combination, Corpus
+from extauthz.loadtest.corpus import Combination
+from extauthz.loadtest.drawing import Corpus
 from extauthz.loadtest.outcomes import Protocol
 from extauthz.loadtest.packing import http1_request, http2_request
 from extauthz.mesh.verify.probe import Peer, Probe

@@ -14,20 +14,21 @@ from extauthz.istio.load import load
 from extauthz.loadtest import sender_native
 from extauthz.loadtest.arrivals import ArrivalKind, parse_rates
 from extauthz.loadtest.corpus import (
-    Corpus,
     TokenPlace,
     combine,
     parse_headers,
     requests_from_file,
     single_request,
 )
+from extauthz.loadtest.drawing import Corpus
 from extauthz.loadtest.outcomes import Protocol
 from extauthz.loadtest.packing import check_fields, packed
 from extauthz.loadtest.payloads import build_corpus
 from extauthz.loadtest.policy_requests import requests_from_policies
-from extauthz.loadtest.sender import Choice, Wire, choose
+from extauthz.loadtest.sender import Choice, Tls, Wire, choose
 from extauthz.loadtest.target import Target, TlsFiles, check_target, url_target
-from extauthz.loadtest.tokens import NO_TOKENS, Mint, TokenGroup, parse_algorithms, parse_mix, read_tokens
+from extauthz.loadtest.tls import client_context
+from extauthz.loadtest.tokens import NO_TOKENS, Mint, TokenGroup, parse_algorithms, parse_claim, parse_mix, read_tokens
 from extauthz.mesh.verify.probe import Probe
 from extauthz.minting import SigningKey, key_set
 
@@ -55,7 +56,7 @@ class TokenOptions:
     algorithms: str = "RS256"
     issuer: str = "testing@secure.istio.io"
     audiences: tuple[str, ...] = ()
-    claims: Mapping[str, Any] = field(default_factory=dict)
+    claims: tuple[str, ...] = ()
     mix: str = "good"
     zipf: float = 0.0
     header: str = "authorization: Bearer"
@@ -117,6 +118,8 @@ def make_plan(options: LoadOptions, progress: Progress | None = None) -> Plan:
         target = url_target(options.url, options.http, options.tls)
     native = sender_native.available()
     choice = choose(options.sender, target.protocol, tls=target.tls is not None, native=native)
+    if target.tls is not None:
+        _check_tls(target.tls, choice)
     groups = _token_groups(options.tokens, progress)
     probes = _requests(options, target)
     place = TokenPlace.parse(options.tokens.header)
@@ -170,6 +173,12 @@ def _check_numbers(options: LoadOptions) -> None:
             raise UsageError(f"{option} {value:g}: it must be at least {lowest:g}")
 
 
+def _check_tls(tls: Tls, choice: Choice) -> None:
+    client_context(tls)
+    if choice.name == "grpcio" and not tls.verify:
+        raise UsageError("--insecure: grpcio always verifies a server's certificate: give its authority with --ca")
+
+
 def _requests(options: LoadOptions, target: Target) -> Sequence[Probe]:
     headers = parse_headers(options.headers)
     if options.requests is not None and options.policies:
@@ -195,7 +204,7 @@ def _token_groups(options: TokenOptions, progress: Progress | None) -> tuple[Tok
         claims["aud"] = options.audiences[0] if len(options.audiences) == 1 else list(options.audiences)
     mix = parse_mix(options.mix)
     keys = _signing_keys(options)
-    return Mint(options.mint, keys, claims | dict(options.claims)).groups(mix, progress)
+    return Mint(options.mint, keys, claims | dict(map(parse_claim, options.claims))).groups(mix, progress)
 
 
 def _signing_keys(options: TokenOptions) -> list[tuple[SigningKey, float]]:

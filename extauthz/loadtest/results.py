@@ -99,12 +99,14 @@ class SliceResult:
 class StepResult:
     """One rate.
 
-    `rate` was asked for, `achieved` is answers per second that came while the step lasted. `latency` counts from when a
+    `rate` was asked for, `began` is when its measured time did, in seconds from the start of the whole run, and
+    `achieved` is answers per second that came while the step lasted. `latency` counts from when a
     call was due, `service` from when it was written out; both are of answers only. `lag` is how late the generator took
     calls up. `problems` says why the result is not to be believed; it is valid without any.
     """
 
     rate: float
+    began: float
     seconds: float
     slice_seconds: float
     warmup_calls: int
@@ -127,8 +129,8 @@ class StepResult:
         return not self.problems
 
 
-def step_result(rate: float, window: Window, seen: StepSeen) -> StepResult:
-    """The result of a step from what was seen of it."""
+def step_result(rate: float, run_started: int, window: Window, seen: StepSeen) -> StepResult:
+    """The result of a step from what was seen of it; the run started at `run_started` (CLOCK_MONOTONIC ns)."""
     end = window.end if seen.stopped_at is None else min(window.end, max(seen.stopped_at, window.start))
     seconds = (end - window.start) / NANOSECONDS
     whole = seen.tally.whole()
@@ -136,6 +138,7 @@ def step_result(rate: float, window: Window, seen: StepSeen) -> StepResult:
     latency, lag = Latency.of(whole.latency), Latency.of(seen.tally.lag)
     return StepResult(
         rate=rate,
+        began=(window.start - run_started) / NANOSECONDS,
         seconds=seconds,
         slice_seconds=window.slice_ns / NANOSECONDS,
         warmup_calls=seen.tally.warmup,

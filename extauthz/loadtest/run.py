@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from time import monotonic_ns
 from types import FrameType
 from typing import Protocol as Interface
 
@@ -109,6 +110,7 @@ class _Run:
         self._observer = observer
         self._stopped = stopped
         self._floor = floor
+        self._started = monotonic_ns()
         options = plan.options
         wire = wire_for(target, options)
         self._jobs = [
@@ -146,6 +148,5 @@ class _Run:
         end = start + round(options.seconds * NANOSECONDS)
         if seen.stopped_at is not None and seen.stopped_at <= start:
             return None
-        return step_result(
-            rate, Window(start, end, round(slice_seconds * NANOSECONDS), self._plan.target.protocol), seen
-        )
+        window = Window(start, end, round(slice_seconds * NANOSECONDS), self._plan.target.protocol)
+        return step_result(rate, self._started, window, seen)

@@ -117,9 +117,10 @@ def choose(wanted: str, protocol: Protocol, *, tls: bool, native: tuple[bool, st
             raise UsageError(f"--sender native is not available: {explanation}")
         return Choice("native", "asked for" if wanted == "native" else "it is built, and no TLS was asked for")
     if protocol is Protocol.H2C:
-        raise UsageError(
-            f"--http 2 needs the native sender: {explanation if not available else 'it does not speak TLS'}"
+        reason = (
+            ", which does not speak TLS" if tls else "" if available else f", which is not available: {explanation}"
         )
+        raise UsageError(f"--http 2 needs the native sender{reason}")
     if wanted == "portable":
         return Choice(portable, "asked for")
     return Choice(portable, "TLS was asked for" if tls else f"native is not available: {explanation}")

@@ -11,7 +11,6 @@ from typing import Any
 
 import grpc
 
-from extauthz.errors import UsageError
 from extauthz.loadtest.arrivals import NANOSECONDS
 from extauthz.loadtest.check_answers import check_outcome
 from extauthz.loadtest.ledger import Ledger
@@ -150,12 +149,7 @@ def _host_port(host: str, port: int) -> str:
 
 
 def _credentials(tls: Tls) -> grpc.ChannelCredentials:
-    if not tls.verify:
-        raise UsageError("--insecure: grpcio always verifies a server's certificate: give its authority with --ca")
-    try:
-        authority = Path(tls.authority).read_bytes() if tls.authority else None
-        certificate = Path(tls.certificate).read_bytes() if tls.certificate else None
-        key = Path(tls.key).read_bytes() if tls.key else None
-    except OSError as error:
-        raise UsageError(f"{error.filename}: {error.strerror}") from None
+    authority, key, certificate = (
+        Path(file).read_bytes() if file else None for file in (tls.authority, tls.key, tls.certificate)
+    )
     return grpc.ssl_channel_credentials(authority, key, certificate)

@@ -15,7 +15,7 @@ def client_context(tls: Tls) -> ssl.SSLContext:
         if tls.certificate:
             context.load_cert_chain(tls.certificate, tls.key or None)
     except OSError as error:
-        raise UsageError(f"--ca, --cert, --key: {error}") from None
+        raise UsageError(f"--ca, --cert, --cert-key: {error.strerror or error}") from None
     if not tls.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

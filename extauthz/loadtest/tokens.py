@@ -6,6 +6,7 @@ group of absent tokens has one member, the empty text.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from extauthz.broken_tokens import BROKEN_TOKENS, broken_token
 from extauthz.errors import UsageError
+from extauthz.loadtest.outcomes import Floats
 from extauthz.minting import ALGORITHMS, SigningKey
 
 GOOD = "good"
@@ -27,8 +28,6 @@ BAD = "bad"
 _OTHERS_PER_GOOD = 10
 _MOST_OTHERS = 1000
 _MINTED_LIFETIME = 24 * 3600.0
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +73,17 @@ def parse_mix(text: str) -> dict[str, float]:
 def parse_algorithms(text: str) -> dict[str, float]:
     """Read `--alg`: the share of each algorithm among minted tokens. Raises UsageError."""
     return parse_shares(text, "--alg", ALGORITHMS)
+
+
+def parse_claim(text: str) -> tuple[str, Any]:
+    """Read `--claim NAME=VALUE`, where VALUE is JSON or plain text. Raises UsageError."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise UsageError(f"--claim {text!r}: write NAME=VALUE, where VALUE is JSON or plain text")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def read_tokens(path: Path, mix: Mapping[str, float]) -> tuple[TokenGroup, ...]:

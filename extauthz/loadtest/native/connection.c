@@ -51,6 +51,7 @@ static void connection_shut(connection *k)
     k->h2 = NULL;
     k->out_length = k->out_written = k->line_length = k->request_left = 0;
     k->in_use = 0;
+    k->faulty = 0;
     k->out_total = 0;
     k->wants_out = 0;
     hook_remove(&k->dirty_place);
@@ -232,7 +233,7 @@ void connections_flush(engine *e)
         connection *k = OWNER(connection, dirty_place, e->dirty.after);
         hook_remove(&k->dirty_place);
         if (k->fd >= 0 && k->state != CONNECTING && e->protocol->write(k) < 0)
-            connection_lost(k, OUTCOME_RESET);
+            connection_lost(k, k->faulty ? OUTCOME_PROTOCOL : OUTCOME_RESET);
     }
 }
 

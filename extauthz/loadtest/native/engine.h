@@ -123,6 +123,7 @@ typedef struct connection {
     hook dirty_place;    /* in engine.dirty */
     nghttp2_session *h2; /* owned */
     uint32_t in_use;     /* streams */
+    int faulty;          /* nghttp2 has ended it for what the peer sent */
     uint8_t *out;        /* owned, OUT_BYTES + one frame */
     size_t out_length, out_written;
     uint64_t out_total;  /* bytes written before those in `out` */

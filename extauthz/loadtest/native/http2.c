@@ -171,6 +171,8 @@ static int frame_sent(nghttp2_session *h2, const nghttp2_frame *frame, void *use
             hook_append(&k->framed, &c->framed);
         }
     }
+    if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code != NGHTTP2_NO_ERROR)
+        k->faulty = 1;
     return 0;
 }
 
