@@ -14,17 +14,21 @@ QUEUE_ITEMS = 10_000
 BATCH_ITEMS = 32
 """Items worked off at once. Few, so that the interpreter is not kept from those who answer calls for long."""
 
-PAUSE_SECONDS = 0.02
-"""How long items are gathered: waking the thread for each of them would cost more than working it off."""
+GATHER_SECONDS = 0.02
+"""How long items of which there are thousands a second are gathered: waking the thread for each would cost more."""
 
 Item = TypeVar("Item")
 
 
 class Background(ABC, Generic[Item]):
-    """Takes items from any thread; `work` and `end` run in the thread of its own. `dropped` counts items."""
+    """Takes items from any thread; `work` and `end` run in the thread of its own. `dropped` counts items.
 
-    def __init__(self, *, name: str, capacity: int = QUEUE_ITEMS) -> None:
+    Items are worked off as they come, or, with `gather`, after so many seconds together with what came meanwhile.
+    """
+
+    def __init__(self, *, name: str, capacity: int = QUEUE_ITEMS, gather: float = 0.0) -> None:
         self.dropped = 0
+        self._gather = gather
         self._capacity = capacity
         self._queue: deque[Item] = deque()
         self._idle = False
@@ -67,13 +71,13 @@ class Background(ABC, Generic[Item]):
         self.end()
 
     def _wait(self) -> bool:
-        """Until there are items, and a moment longer for more; False when the end was reached."""
+        """Until there are items to work off; False when the end was reached."""
         self._wake.clear()
         # In this order: whoever adds an item after we have looked sees that we are idle.
         self._idle = True
         if not self._queue and not self._closing:
             self._wake.wait()
         self._idle = False
-        if not self._closing:
-            sleep(PAUSE_SECONDS)
+        if self._gather and not self._closing:
+            sleep(self._gather)
         return bool(self._queue) or not self._closing

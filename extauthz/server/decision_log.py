@@ -14,6 +14,7 @@ from typing import Any
 
 from extauthz.authorizer import PAYLOAD_METADATA_KEY
 from extauthz.decision import Decision
+from extauthz.server.background import GATHER_SECONDS
 from extauthz.server.logs import timestamp
 from extauthz.server.metrics import Snapshot
 from extauthz.server.observation import MAX_TEXT, Observation
@@ -35,7 +36,7 @@ class DecisionLog(LineWriter[Observation]):
     def __init__(self, options: DecisionLogOptions, worker: int = 0) -> None:
         path = options.path.replace("{worker}", str(worker))
         sink = StreamSink(1) if path == "-" else FileSink(path, max_bytes=options.max_bytes, keep=options.keep)
-        super().__init__(sink, self.render, name="decision-log")
+        super().__init__(sink, self.render, name="decision-log", gather=GATHER_SECONDS)
         self._claims = options.claims
         self._sample = options.sample
         self._share = 0.0

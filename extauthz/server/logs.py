@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from time import monotonic
@@ -54,6 +52,13 @@ class Log:
         self.writer.start()
         logging.getLogger().addHandler(self._handler)
         logging.getLogger(ROOT).setLevel(self._level)
+
+    def announce_ready(self, addresses: Iterable[object]) -> None:
+        """Write the line that says that calls are answered, and where, after everything that was logged before.
+
+        Whatever the format and level are: supervisors and tools wait for it. It is the only line with that word.
+        """
+        self.writer.put(f"extauthz ready on {', '.join(map(str, addresses))}")
 
     def close(self, seconds: float = 1.0) -> None:
         """Write out what waits, for at most `seconds`, and leave the loggers as they were."""
@@ -135,13 +140,3 @@ def short_name(logger: str) -> str:
 def one_line(record: logging.LogRecord) -> str:
     """The message with line breaks escaped: one event is one line, whatever a policy or a peer put into it."""
     return record.getMessage().replace("\r", "\\r").replace("\n", "\\n")
-
-
-def announce_ready(addresses: Iterable[object]) -> None:
-    """Print the line that says that calls are answered, and where, to stderr.
-
-    At once and whatever the log's settings are: supervisors and tools wait for it. It is the only line with that word.
-    """
-    sys.stderr.flush()
-    # In one piece, so that no line of the log gets into it.
-    os.write(2, f"extauthz ready on {', '.join(map(str, addresses))}\n".encode())

@@ -11,7 +11,7 @@ from extauthz.decision import Decision
 from extauthz.server import listeners, signals, transports
 from extauthz.server.drain import drain
 from extauthz.server.listeners import Address
-from extauthz.server.logs import Log, announce_ready
+from extauthz.server.logs import Log
 from extauthz.server.transport import CHECK_METHOD, DEFAULT_LIMITS, Limits, Transport
 
 _log = logging.getLogger(__name__)
@@ -40,16 +40,16 @@ def serve_null(options: NullOptions) -> int:
             )
             _log.warning("EVERY request is ALLOWED and no policy is read: this is for measurements only")
             _log.info("transport %s: %s", choice.name, choice.reason)
-            return _run(transport, options.drain)
+            return _run(transport, options.drain, log)
     finally:
         log.close()
 
 
-def _run(transport: Transport, drain_seconds: float) -> int:
+def _run(transport: Transport, drain_seconds: float, log: Log) -> int:
     bound: Sequence[Address] = transport.bind()
     transport.start()
     transport.set_serving(True)
-    announce_ready(bound)
+    log.announce_ready(bound)
     while signals.next_signal() not in signals.END:
         pass
     return drain(_Null(transport), drain_seconds)

@@ -14,7 +14,7 @@ from extauthz.server import signals
 from extauthz.server.admin import AdminServer
 from extauthz.server.drain import drain
 from extauthz.server.listeners import for_worker
-from extauthz.server.logs import Log, announce_ready
+from extauthz.server.logs import Log
 from extauthz.server.metrics import NO_LABELS, Snapshot
 from extauthz.server.options import ServeOptions, check
 from extauthz.server.pages import Pages
@@ -78,7 +78,7 @@ def _run(options: ServeOptions, site: Site, log: Log) -> int:
     if admin is not None:
         admin.start(pages.routes(reload=options.admin_reload))
         _log.info("admin port on %s", admin.address)
-    announce_ready(addresses)
+    log.announce_ready(addresses)
     try:
         _until_end(reloads)
         watcher.stop()

@@ -16,7 +16,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from extauthz._version import __version__
 from extauthz.decision import Decision
-from extauthz.server.background import Background
+from extauthz.server.background import GATHER_SECONDS, Background
 from extauthz.server.metrics import NO_LABELS, Snapshot
 from extauthz.server.observation import Observation
 from extauthz.server.transport import CHECK_METHOD, CHECK_SERVICE
@@ -32,7 +32,7 @@ class Spans(Background[Observation]):
     """
 
     def __init__(self, processor: SpanProcessor | None = None) -> None:
-        super().__init__(name="spans")
+        super().__init__(name="spans", gather=GATHER_SECONDS)
         name = os.environ.get("OTEL_SERVICE_NAME", "extauthz")
         self._provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name, SERVICE_VERSION: __version__}))
         self._provider.add_span_processor(processor or BatchSpanProcessor(OTLPSpanExporter()))

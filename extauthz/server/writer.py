@@ -22,8 +22,16 @@ class LineWriter(Background[Item], Generic[Item]):
     `written` counts items; `error` is the last thing that went wrong with the sink, None when all is well.
     """
 
-    def __init__(self, sink: Sink, render: Callable[[Item], bytes], *, name: str, capacity: int = QUEUE_ITEMS) -> None:
-        super().__init__(name=name, capacity=capacity)
+    def __init__(
+        self,
+        sink: Sink,
+        render: Callable[[Item], bytes],
+        *,
+        name: str,
+        capacity: int = QUEUE_ITEMS,
+        gather: float = 0.0,
+    ) -> None:
+        super().__init__(name=name, capacity=capacity, gather=gather)
         self.written = 0
         self.error: str | None = None
         self._sink = sink

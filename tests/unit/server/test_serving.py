@@ -40,7 +40,7 @@ def test_the_story_is_decided_on_every_address(
         assert server.check("/private", address=address) == 403
         assert server.check("/private", story.token, address=address) == 200
         assert server.check("/public", story.token + "x", address=address) == 401
-    assert f"transport {transport_name}: asked for" in server.log
+    server.wait_until(lambda: f"transport {transport_name}: asked for" in server.log)
 
 
 def test_metrics_tell_what_was_decided(serve: Start, policy_file: Path, story: Any, transport_name: str) -> None:
@@ -97,7 +97,7 @@ def test_changed_files_are_loaded_and_broken_ones_change_nothing(serve: Start, p
     last = server.page("/policies")["last_reload"]
     assert last["result"] == "error"
     assert last["problems"][0].startswith(f"{policy_file}:")
-    assert server.log.count("reload failed") == 1
+    server.wait_until(lambda: server.log.count("reload failed") == 1)
     began = time.monotonic()
     policy_file.write_text(story.policies(excluded="/new"))
     server.wait_until(lambda: server.check("/new") == 200)
@@ -143,7 +143,7 @@ def test_there_is_no_moment_without_policies(serve: Start, policy_file: Path, st
         time.sleep(0.2)
     policy_file.write_text("")  # emptied, as by a slow writer
     server.wait_until(lambda: server.metric("policy_reload_total", result="error") >= 1)
-    assert "became empty, taken for a write in progress" in server.log
+    server.wait_until(lambda: "became empty, taken for a write in progress" in server.log)
     ended.set()
     asking.join()
     assert set(seen) == {403}
