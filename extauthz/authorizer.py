@@ -17,7 +17,7 @@ from extauthz.authn.authenticator import Authentication, Authenticator
 from extauthz.authn.keys import UNAVAILABLE, InlineKeys, KeySet, KeySetError, KeySource
 from extauthz.authz.policies import AuthorizationOptions, Verdict, compile_policies
 from extauthz.checkapi.read import check_request_reader
-from extauthz.checkapi.write import needs_clearing, write_decision
+from extauthz.checkapi.write import HEADER_BYTES_LIMIT, needs_clearing, write_decision
 from extauthz.decision import RBAC_DENIED_BODY, Decision
 from extauthz.errors import NotAnHttpRequest, PolicyError, Problem, UsageError
 from extauthz.istio.resources import JwtRule, RequestAuthentication, Resources
@@ -109,8 +109,11 @@ class Authorizer:
         authentication = self._authenticate(request, time())
         if authentication.refusal is not None:
             return self._count_and_write(refuse(request, authentication.refusal))
-        changes = authentication.changes
-        verdict = self._authorize(ChangedRequest(request, changes) if changes else request, authentication.identity)
+        prepared = authentication.prepared
+        if prepared is None:
+            prepared = authentication.prepared = self._prepare(authentication)
+        seen = request if prepared.unseen else ChangedRequest(request, authentication.changes)
+        verdict = self._authorize(seen, authentication.identity)
         reason = verdict.reason
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
         if verdict.metadata:
@@ -120,11 +123,11 @@ class Authorizer:
             if denial is None:
                 denial = self._denials[reason] = write_decision(_decision(verdict, None))
             return denial
-        if changes and needs_clearing(changes, len(message)):
+        if prepared.added_bytes and len(message) + prepared.added_bytes > HEADER_BYTES_LIMIT:
             return self._write(_decision(verdict, authentication), len(message))
-        answer = authentication.answer
+        answer: bytes | None = prepared.answer
         if answer is None:
-            answer = authentication.answer = write_decision(_decision(verdict, authentication))
+            answer = prepared.answer = write_decision(_decision(verdict, authentication))
         return answer
 
     def check_logged(self, message: bytes) -> tuple[bytes, Request | None, Decision]:
@@ -137,6 +140,11 @@ class Authorizer:
         self.reasons[decision.reason] = self.reasons.get(decision.reason, 0) + 1
         return self._write(decision, len(message)), request, decision
 
+    def _prepare(self, authentication: Authentication) -> _Prepared:
+        changes = authentication.changes
+        unseen = changes.path is None and self.policies.reads_headers.isdisjoint(changes.headers)
+        return _Prepared(unseen, changes.added_bytes)
+
     def _count_and_write(self, decision: Decision) -> bytes:
         self.reasons[decision.reason] = self.reasons.get(decision.reason, 0) + 1
         return write_decision(decision)
@@ -144,6 +152,20 @@ class Authorizer:
     @staticmethod
     def _write(decision: Decision, request_bytes: int) -> bytes:
         return write_decision(decision, clear_first=needs_clearing(decision.changes, request_bytes))
+
+
+class _Prepared:
+    """What is the same for every request with one result of authentication.
+
+    `unseen`: the policies look at nothing that authentication changed. `answer` is that of an allowed request.
+    """
+
+    __slots__ = ("added_bytes", "answer", "unseen")
+
+    def __init__(self, unseen: bool, added_bytes: int) -> None:
+        self.unseen = unseen
+        self.added_bytes = added_bytes
+        self.answer: bytes | None = None
 
 
 _NOT_HTTP = Decision(False, 403, RBAC_DENIED_BODY, reason="not_an_http_request")

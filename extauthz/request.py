@@ -144,6 +144,12 @@ class Changes:
     def __bool__(self) -> bool:
         return bool(self.headers) or self.path is not None
 
+    @property
+    def added_bytes(self) -> int:
+        """The size of what is written: names and values of headers, and the path. 0 when things are only removed."""
+        added = sum(len(name) + sum(map(len, lines)) for name, lines in self.headers.items() if lines)
+        return added + len(self.path or "")
+
 
 NO_CHANGES = Changes()
 

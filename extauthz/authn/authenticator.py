@@ -37,17 +37,17 @@ _TOO_MANY: Final = Finding(Status.FORM, None, 0.0, 0.0, None)
 class Authentication:
     """What authentication made of a request: a refusal, or an identity and what it changed.
 
-    `answer` is for whoever builds the answer to an allowed request: what is put there is there again when the same
-    result is given for another request.
+    `prepared` is for whoever answers requests: what is put there is there again when the same result is given for
+    another request.
     """
 
-    __slots__ = ("answer", "changes", "identity", "refusal")
+    __slots__ = ("changes", "identity", "prepared", "refusal")
 
     def __init__(self, refusal: Refusal | None, identity: Identity, changes: Changes) -> None:
         self.refusal = refusal
         self.identity = identity
         self.changes = changes
-        self.answer: bytes | None = None
+        self.prepared: Any = None
 
 
 class Observer(Protocol):

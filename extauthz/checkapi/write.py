@@ -47,8 +47,8 @@ def needs_clearing(changes: Changes, request_bytes: int) -> bool:
 
     `request_bytes` is an upper bound of the request's header bytes; the size of the CheckRequest is one.
     """
-    added = sum(len(name) + sum(map(len, lines)) for name, lines in changes.headers.items())
-    return request_bytes + added + len(changes.path or "") > HEADER_BYTES_LIMIT and any(changes.headers.values())
+    added = changes.added_bytes
+    return added > 0 and request_bytes + added > HEADER_BYTES_LIMIT
 
 
 def _ok(changes: Changes, clear_first: bool) -> OkHttpResponse:

@@ -31,7 +31,7 @@ def _installation() -> list[tuple[str, str]]:
     from extauthz.server import native
 
     available, reason = native.available()
-    packages = ("grpcio", "protobuf", "cryptography", "pyjwt", "pydantic", "envoy-data-plane")
+    packages = ("grpcio", "protobuf", "cryptography", "pyjwt", "httpx", "envoy-data-plane")
     return [
         ("python", platform.python_version()),
         *((name, version(name)) for name in packages),
