@@ -20,7 +20,7 @@ from extauthz.loadtest.run import Report
 from extauthz.loadtest.slo import Judgement
 
 _REFRESH_SECONDS = 0.5
-_PLAIN_SECONDS = 5.0
+_PLAIN_SECONDS = 2.0
 _MINTED_AT_A_TIME = 100
 
 
