@@ -13,6 +13,7 @@ import betterproto2
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutationRules
 from envoy_data_plane.envoy.config.core.v3 import (
     ApiVersion,
+    BackoffStrategy,
     GrpcService,
     GrpcServiceEnvoyGrpc,
     RetryPolicy,
@@ -38,6 +39,9 @@ from extauthz.mesh.stand_in import made_up_key_sets
 EXT_AUTHZ_FILTER = "envoy.filters.http.ext_authz"
 
 RETRY_ON = "connect-failure,refused-stream,unavailable,reset,cancelled"
+RETRIES = 30
+RETRY_FIRST = timedelta(milliseconds=50)
+RETRY_LAST = timedelta(milliseconds=250)
 """What makes Envoy ask another instance: everything that an instance which is going away may answer."""
 
 _EFFECTIVE_POLICY = "shadow_effective_policy_id"
@@ -126,8 +130,13 @@ def _ext_authz(resources: Resources, settings: ExtAuthzSettings, condition: Meta
         grpc_service=GrpcService(
             envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=settings.cluster),
             timeout=timedelta(seconds=settings.timeout),
-            # Here and not inside envoy_grpc, where it has no effect.
-            retry_policy=RetryPolicy(retry_on=RETRY_ON, num_retries=2),
+            # Here and not inside envoy_grpc, where it has no effect. Enough to bridge one instance's restart, which
+            # takes about half a second; `timeout` ends it all the same.
+            retry_policy=RetryPolicy(
+                retry_on=RETRY_ON,
+                num_retries=RETRIES,
+                retry_back_off=BackoffStrategy(base_interval=RETRY_FIRST, max_interval=RETRY_LAST),
+            ),
         ),
         transport_api_version=ApiVersion.V3,
         failure_mode_allow=False,

@@ -11,6 +11,7 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     CircuitBreakers,
     CircuitBreakersThresholds,
     Cluster,
+    ClusterCommonLbConfig,
     ClusterDiscoveryType,
 )
 from envoy_data_plane.envoy.config.core.v3 import (
@@ -111,6 +112,8 @@ def cluster(name: str, addresses: Sequence[str], *, grpc: bool) -> Cluster:
         health_checks=[_health_check()] if grpc else [],
         # The default of 3 retries at a time overflows when an instance with many calls goes away.
         circuit_breakers=CircuitBreakers(thresholds=[CircuitBreakersThresholds(max_retries=1000)]) if grpc else None,
+        # Its default of 1 s keeps calls going to an instance whose health check has failed.
+        common_lb_config=ClusterCommonLbConfig(update_merge_window=timedelta(0)) if grpc else None,
     )
 
 
