@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from extauthz.checkapi.build import Connection, check_request
 from extauthz.errors import UsageError
@@ -16,6 +18,13 @@ from extauthz.loadtest.drawing import Corpus
 from extauthz.loadtest.outcomes import Protocol
 from extauthz.loadtest.packing import http1_request, http2_request
 from extauthz.mesh.verify.probe import Peer, Probe
+from extauthz.protos.external_auth_pb2 import CheckRequest
+
+# Fields that our own message definitions leave out, as bytes: AttributeContext.Request.time (1), HttpRequest.protocol
+# (10), AttributeContext.route_metadata_context (13).
+_TIME = b"\x0a"
+_PROTOCOL = b"\x52\x08HTTP/1.1"
+_EMPTY_METADATA = b"\x6a\x00"
 
 CLIENT_PORT = 40000
 """The client's port in CheckRequests: one that clients have."""
@@ -46,7 +55,7 @@ class _CheckRequests:
         )
         if message is None:
             raise UsageError(f"request {probe.name or probe.target!r}: Envoy answers it 400 and asks no authorization")
-        return message
+        return complete(message)
 
     def _connection(self, probe: Probe) -> Connection:
         return Connection(
@@ -69,6 +78,22 @@ class _CheckRequests:
             with TemporaryDirectory() as directory:
                 self._certificates[peer] = Certificates(Path(directory)).issue(peer)[0]
         return self._certificates[peer]
+
+
+def complete(message: bytes) -> bytes:
+    """A CheckRequest with what Envoy also sends and no policy looks at: a server has to read over it."""
+    check = CheckRequest.FromString(message)
+    attributes = check.attributes
+    time = Timestamp()
+    time.GetCurrentTime()
+    encoded = time.SerializeToString()
+    attributes.request.http.id = str(secrets.randbits(63))
+    attributes.request.http.MergeFromString(_PROTOCOL)
+    attributes.request.MergeFromString(_TIME + bytes([len(encoded)]) + encoded)
+    attributes.MergeFromString(_EMPTY_METADATA)
+    attributes.metadata_context.SetInParent()
+    attributes.tls_session.SetInParent()
+    return check.SerializeToString()
 
 
 def _principal(peer: Peer | None) -> str:

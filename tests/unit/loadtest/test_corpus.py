@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections import Counter
 from pathlib import Path
 
 import jwt
 import numpy as np
 import pytest
+from envoy_data_plane.envoy.config.core.v3 import Metadata
+from envoy_data_plane.envoy.service.auth import v3 as envoy_service
 
 from extauthz.errors import UsageError
 from extauthz.loadtest import corpus
@@ -182,6 +185,14 @@ def test_check_requests_are_built_as_envoy_builds_them():
     assert attributes.source.principal == "spiffe://td/ns/a/sa/b"
     assert "BEGIN%20CERTIFICATE" in attributes.source.certificate
     assert attributes.tls_session.sni == "sni.example"
+
+
+def test_check_requests_hold_what_envoy_sends_besides():
+    full = envoy_service.CheckRequest.parse(payload(Probe(), Protocol.CHECK)).attributes
+    assert full.request.http.protocol == "HTTP/1.1"
+    assert full.request.http.id.isdigit()
+    assert abs(full.request.time.timestamp() - time.time()) < 60
+    assert (full.metadata_context, full.route_metadata_context) == (Metadata(), Metadata())
 
 
 def test_a_request_that_envoy_refuses_itself_is_refused():
