@@ -29,12 +29,27 @@ class Series:
 
     def name(self, step: StepResult) -> str:
         """What a line for one rate is called."""
-        return f"{self.label} {step.rate:g}/s".strip()
+        return self.label if self.label and len(self.steps) == 1 else f"{self.label} {step.rate:g}/s".strip()
+
+    def at(self, rate: float) -> Series:
+        """One rate alone, without floors."""
+        return Series(self.label, tuple(step for step in self.steps if step.rate == rate))
 
 
-def latency_by_percentile(series: Sequence[Series]) -> bytes:
-    """Latency against percentile, each further nine as wide as the one before; dashed: the tool's own floor."""
-    figure, axes = _figure("Latency by percentile", "percentile", "latency (ms)")
+def common_rates(series: Sequence[Series]) -> list[float]:
+    """The rates that every target was put under."""
+    if not series:
+        return []
+    rates = [{step.rate for step in one.steps} for one in series]
+    return sorted(set.intersection(*rates))
+
+
+def latency_by_percentile(series: Sequence[Series], title: str = "") -> bytes:
+    """Latency against percentile, each further nine as wide as the one before; dashed: the tool's own floor.
+
+    `title` is added to the plot's.
+    """
+    figure, axes = _figure(f"Latency by percentile{title}", "percentile", "latency (ms)")
     for number, (line, step) in enumerate(_lines(series)):
         colour = f"C{number % 10}"
         _draw_percentiles(axes, step, line, colour, "-")
@@ -49,9 +64,9 @@ def latency_by_percentile(series: Sequence[Series]) -> bytes:
     return _png(figure, axes)
 
 
-def latency_over_time(series: Sequence[Series]) -> bytes:
-    """p50 (thin) and p99 (bold) of each slice of time, for each rate from its own beginning."""
-    figure, axes = _figure("Latency over time", "seconds from the beginning of each rate", "latency (ms)")
+def latency_over_time(series: Sequence[Series], title: str = "") -> bytes:
+    """p50 (thin) and p99 (bold) of each slice of time, for each rate from its own beginning. `title` is added."""
+    figure, axes = _figure(f"Latency over time{title}", "seconds from the beginning of each rate", "latency (ms)")
     for number, (line, step) in enumerate(_lines(series)):
         colour = f"C{number % 10}"
         parts = [part for part in step.slices if part.latency.count]

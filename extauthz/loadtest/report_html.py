@@ -33,17 +33,23 @@ def page(title: str, reports: Sequence[tuple[str, Report]]) -> str:
     for label, report in reports:
         body.extend(_section(label, report))
     body.append("<h2>Plots</h2>")
-    body.extend(
-        _image(title, png)
-        for title, png in (
-            ("Latency by percentile", plots.latency_by_percentile(series)),
-            ("Latency over time", plots.latency_over_time(series)),
-            ("Throughput against rate", plots.throughput_by_rate(series)),
-        )
-    )
+    body.extend(_plots(series))
     body.append(_method())
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(body) + "\n</body></html>\n"
+
+
+def _plots(series: Sequence[Series]) -> Iterable[str]:
+    """Of one target all rates in one plot; of several a plot for each rate, with the targets side by side."""
+    yield _image("Throughput against rate", plots.throughput_by_rate(series))
+    if len(series) == 1:
+        yield _image("Latency by percentile", plots.latency_by_percentile(series))
+        yield _image("Latency over time", plots.latency_over_time(series))
+        return
+    for rate in plots.common_rates(series):
+        lines = [one.at(rate) for one in series]
+        yield _image(f"Latency by percentile at {rate:g}/s", plots.latency_by_percentile(lines, f" at {rate:g}/s"))
+        yield _image(f"Latency over time at {rate:g}/s", plots.latency_over_time(lines, f" at {rate:g}/s"))
 
 
 def _section(label: str, report: Report) -> Iterable[str]:

@@ -46,6 +46,8 @@ class Progress:
             self._live.start()
 
     def goes_on(self, rate: float, elapsed: float, seen: StepSeen) -> None:
+        if not seen.tally.slices:
+            self._elapsed = elapsed  # The rate counts from the end of the warm-up.
         pause = _REFRESH_SECONDS if self._console.is_terminal else _PLAIN_SECONDS
         if monotonic() - self._shown < pause:
             return

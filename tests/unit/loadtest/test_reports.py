@@ -126,7 +126,8 @@ def test_the_page_needs_nothing_else(made_up):
     assert "one &amp; only" in page
     assert "NOT VALID" in page
     assert not re.search(r"(src|href)=\"(?!data:)", page)
-    assert page.count("data:image/png;base64,") == 3
+    assert page.count("data:image/png;base64,") == 1 + 2 * 3
+    assert report_html.page("x", [("", made_up)]).count("data:image/png;base64,") == 3
 
 
 def test_an_empty_report_can_be_written(made_up, tmp_path: Path):
