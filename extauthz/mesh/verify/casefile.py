@@ -22,9 +22,9 @@ from extauthz.mesh.verify.vocabulary import Vocabulary, as_pairs
 _INHERITED = ("policies", "keys", "keysets", "claims")
 """Members that a document of a file has from the one before it when it leaves them out."""
 
-_SET_MEMBERS = {"title", "keys", "keysets", "claims", "tokens", "policies", "options", "columns", "host", "requests"}
-_OPTION_MEMBERS = {"trust-domain", "trust-domain-alias", "trusted-hops", "provider", "workload", "root-namespace"}
-_REQUEST_MEMBERS = {
+SET_MEMBERS = {"title", "keys", "keysets", "claims", "tokens", "policies", "options", "columns", "host", "requests"}
+OPTION_MEMBERS = {"trust-domain", "trust-domain-alias", "trusted-hops", "provider", "workload", "root-namespace"}
+REQUEST_MEMBERS = {
     "name", "method", "target", "headers", "host", "body", "source", "destination", "port", "peer", "server-name",
     "metadata", "expect",
 }  # fmt: skip
@@ -63,7 +63,7 @@ def read_case_file(path: Path) -> list[CaseSet]:
         if document is None:
             continue
         try:
-            _check_members(document, _SET_MEMBERS, "the document")
+            _check_members(document, SET_MEMBERS, "the document")
             whole = before | document
             sets.extend(_read_document(whole, f"{path.stem}[{number}]"))
         except UsageError as error:
@@ -94,7 +94,7 @@ def read_requests(path: Path) -> tuple[Case, ...]:
 
 def _read_document(document: Mapping[str, Any], title: str) -> Iterable[CaseSet]:
     options = document.get("options") or {}
-    _check_members(options, _OPTION_MEMBERS, "options")
+    _check_members(options, OPTION_MEMBERS, "options")
     words = Vocabulary(document)
     title = document.get("title") or title
     columns = document.get("columns") or [{}]
@@ -130,7 +130,7 @@ def _case(
     variables: Mapping[str, str] | None = None,
     filling: bool = True,
 ) -> Probe:
-    _check_members(given, _REQUEST_MEMBERS, "a request")
+    _check_members(given, REQUEST_MEMBERS, "a request")
 
     def text(value: Any) -> str:
         return words.fill(str(value), variables) if filling else str(value)

@@ -9,7 +9,7 @@ from typing import Any
 from extauthz.errors import UsageError
 from extauthz.mesh.verify.outcome import Outcome
 
-_MEMBERS = ("status", "body", "www-authenticate", "grpc-status", "grpc-message", "reason", "path", "headers")
+MEMBERS = ("status", "body", "www-authenticate", "grpc-status", "grpc-message", "reason", "path", "headers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class Expectation:
         """From a case file: a status alone, or a mapping. `fill` replaces placeholders. Raises UsageError."""
         if isinstance(given, int):
             return cls(status=given)
-        if not isinstance(given, Mapping) or given.keys() - set(_MEMBERS):
-            raise UsageError(f"expect {given!r}: write a status, or a mapping of {', '.join(_MEMBERS)}")
+        if not isinstance(given, Mapping) or given.keys() - set(MEMBERS):
+            raise UsageError(f"expect {given!r}: write a status, or a mapping of {', '.join(MEMBERS)}")
 
         def text(name: str) -> str | None:
             return fill(str(given[name])) if given.get(name) is not None else None
@@ -55,7 +55,7 @@ class Expectation:
 
     def write(self) -> dict[str, Any]:
         """The mapping that `read` takes."""
-        members = {name: getattr(self, name.replace("-", "_")) for name in _MEMBERS}
+        members = {name: getattr(self, name.replace("-", "_")) for name in MEMBERS}
         return {name: value for name, value in members.items() if value is not None}
 
     def failures(self, outcome: Outcome) -> Iterator[str]:

@@ -15,6 +15,7 @@ from extauthz.mesh.verify.probe import Probe
 from extauthz.mesh.yaml_text import yaml_text
 
 _POLICY_NAME = re.compile(r"ns\[(?P<namespace>[^\]]*)\]-policy\[(?P<name>[^\]]*)\]")
+_SHOWN_OF_KEYS = 40
 _PROXY = "http://127.0.0.1:10000"
 
 
@@ -115,6 +116,14 @@ def _connection(probe: Probe) -> str:
     return ", ".join(parts)
 
 
+def _without_keys(document: dict[str, Any]) -> dict[str, Any]:
+    """A RequestAuthentication with its key sets cut short: they are long, and tell a reader nothing."""
+    for rule in document["spec"]["jwtRules"]:
+        if len(rule.get("jwks", "")) > _SHOWN_OF_KEYS:
+            rule["jwks"] = f"{rule['jwks'][:_SHOWN_OF_KEYS]}..."
+    return document
+
+
 def _concerned(comparison: Comparison) -> list[dict[str, Any]]:
     """The policies that either side names as its reason; without such a name all that authenticate, and all others."""
     resources = comparison.policies.selected
@@ -128,5 +137,5 @@ def _concerned(comparison: Comparison) -> list[dict[str, Any]]:
         for policy in resources.authorization_policies
         if (policy.metadata.namespace, policy.metadata.name) in named
     ]
-    authentication = list(map(authentication_document, resources.request_authentications))
+    authentication = [_without_keys(authentication_document(one)) for one in resources.request_authentications]
     return [*authentication, *map(policy_document, chosen or resources.authorization_policies)]
