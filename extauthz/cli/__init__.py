@@ -16,6 +16,7 @@ COMMANDS = (
     "verify",
     "envoy-config",
     "jwks",
+    "loadtest",
     "token",
     "demo",
     "null",
