@@ -45,6 +45,11 @@ class RemoteKeySets:
         if self._fetcher is not None:
             self._fetcher.retain()
 
+    def discard(self) -> None:
+        """Forget the sources that only policies asked for which are not used after all."""
+        if self._fetcher is not None:
+            self._fetcher.discard()
+
     def close(self) -> None:
         """Fetch no more."""
         if self._fetcher is not None:

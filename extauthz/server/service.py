@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+RELOAD_WAIT_SECONDS = 1.0
+"""How long a reload waits for the first fetch of a key set that is new in it, at most."""
 CLOSE_SECONDS = 2.0
 """How long the decision log and the tracer may take to tell of what was decided last."""
 
@@ -121,7 +123,14 @@ class Service:
 
     def prepare(self) -> None:
         """Read and compile the policies without using them. Raises PolicyError."""
-        self._prepared = load_policies(self._options, self._keys.source, self._policies)
+        try:
+            self._prepared = load_policies(self._options, self._keys.source, self._policies)
+        except BaseException:
+            self._keys.discard()
+            raise
+        if self._policies is not None:
+            # A rule with a new URL takes over with its keys, as in the mesh, which fetches before it pushes.
+            self._keys.wait(min(self._options.jwks_wait, RELOAD_WAIT_SECONDS))
 
     def commit(self) -> str:
         """Use what was prepared; returns what is in force now, in words."""
@@ -137,6 +146,7 @@ class Service:
     def discard(self) -> None:
         """Forget what was prepared: another worker could not use it."""
         self._prepared = None
+        self._keys.discard()
 
     def reload(self) -> str:
         """See `Site`."""

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ from extauthz.authn.fetch.discovery import document_url, key_set_url
 from extauthz.authn.fetch.disk import DiskCache
 from extauthz.authn.fetch.exchange import Progress
 from extauthz.authn.fetch.failure import Cause, FetchFailure
+from extauthz.authn.fetch.names import is_local
 from extauthz.authn.fetch.options import DEFAULT_TIMEOUT, FetchOptions
 from extauthz.authn.fetch.resolver import Overrides, Resolver
 from extauthz.authn.fetch.routes import Routes
@@ -46,7 +48,8 @@ class KeySetFetcher:
         self._disk = DiskCache(self._options.cache_dir) if self._options.cache_dir else None
         self._sources: dict[Plan, RemoteKeySet] = {}
         self._asked: set[Plan] = set()
-        self._routes: tuple[Resources, Routes] | None = None
+        self._retained: set[Plan] = set()
+        self._loading: tuple[Resources, Routes] | None = None
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -55,31 +58,18 @@ class KeySetFetcher:
     def source(self, rule: JwtRule, policy: RequestAuthentication, resources: Resources) -> RemoteKeySet:
         """The source of a rule's keys: its jwksUri, or without one what OpenID discovery at its issuer leads to.
 
-        The same object for the same plan. Raises UsageError for a URL that cannot be read.
+        The same object for the same plan. `resources` are everything that was loaded. Raises UsageError for a URL that
+        cannot be read.
         """
-        plan, routes, namespace = self._plan(rule, policy, resources)
-        find_route = partial(routes.route, namespace=namespace)
         with self._lock:
-            source = self._sources.get(plan)
-            if source is None:
-                source = self._sources[plan] = RemoteKeySet(plan, self._intervals, find_route)
-                source.on_missing_key(self._key_missing)
-                self._restore(source)
-                self._in_loop(self._watch, source)
-            source.find_route = find_route
-            source.issuers = tuple(dict.fromkeys((*source.issuers, *filter(None, (rule.issuer,)))))
-            self._asked.add(plan)
+            source = self._source(rule, policy, resources, fetched=True)
+            self._in_loop(self._watch, source)
             return source
 
     def plan_only(self, rule: JwtRule, policy: RequestAuthentication, resources: Resources) -> RemoteKeySet:
         """A source that is not fetched in the background, for whoever fetches it once; the same for the same plan."""
-        plan, routes, namespace = self._plan(rule, policy, resources)
-        source = self._sources.get(plan)
-        if source is None:
-            find_route = partial(routes.route, namespace=namespace)
-            source = self._sources[plan] = RemoteKeySet(plan, self._intervals, find_route)
-        source.issuers = tuple(dict.fromkeys((*source.issuers, *filter(None, (rule.issuer,)))))
-        return source
+        with self._lock:
+            return self._source(rule, policy, resources, fetched=False)
 
     def wait(self, seconds: float) -> bool:
         """Until every first fetch has ended, well or not, at most so long. Gives whether all have."""
@@ -89,13 +79,16 @@ class KeySetFetcher:
         return all(source.first_fetch_ended.wait(max(deadline - time.monotonic(), 0.0)) for source in sources)
 
     def retain(self) -> None:
-        """Forget the sources that were not asked for since the last call: the policies that used them are gone."""
+        """What was asked for since the last `retain` or `discard` is in force: forget all other sources."""
         with self._lock:
-            for plan in self._sources.keys() - self._asked:
-                del self._sources[plan]
-                self._in_loop(self._forget, plan)
-            self._asked.clear()
-            self._routes = None
+            self._retained, self._asked = self._asked, set()
+            self._keep_retained()
+
+    def discard(self) -> None:
+        """What was asked for since the last `retain` or `discard` is not used after all: forget it."""
+        with self._lock:
+            self._asked = set()
+            self._keep_retained()
 
     def close(self) -> None:
         """Fetch no more. The sources keep the keys they have."""
@@ -112,26 +105,49 @@ class KeySetFetcher:
         with self._lock:
             return [source.state(now) for source in self._sources.values()]
 
-    def _plan(self, rule: JwtRule, policy: RequestAuthentication, resources: Resources) -> tuple[Plan, Routes, str]:
-        try:
-            url = Url.parse(rule.jwks_uri) if rule.jwks_uri else document_url(rule.issuer)
-        except ValueError as error:
-            raise UsageError(f"jwksUri of issuer {rule.issuer!r}: {error}") from None
+    def _source(
+        self, rule: JwtRule, policy: RequestAuthentication, resources: Resources, *, fetched: bool
+    ) -> RemoteKeySet:
+        if self._loading is None or self._loading[0] is not resources:
+            self._loading = (resources, Routes(resources, self._options))
+        routes = self._loading[1]
         namespace = policy.metadata.namespace or "default"
-        if self._routes is None or self._routes[0] is not resources:
-            self._routes = (resources, Routes(resources, self._options))
-        routes = self._routes[1]
+        plan = _plan(rule, namespace, routes)
+        source = self._sources.get(plan)
+        find_route = partial(routes.route, namespace=namespace)
+        if source is None:
+            source = RemoteKeySet(plan, self._intervals, find_route)
+            if fetched:
+                self._start_with_what_is_known(source)
+            self._sources[plan] = source
+        source.find_route = find_route
         timeout = rule.timeout if rule.timeout is not None else DEFAULT_TIMEOUT
-        issuer = "" if rule.jwks_uri else rule.issuer
-        return Plan(url, issuer, routes.scope(namespace), routes.route(url, namespace), timeout), routes, namespace
+        source.used_by(rule.issuer, timeout, anew=plan not in self._asked)
+        self._asked.add(plan)
+        return source
 
-    def _restore(self, source: RemoteKeySet) -> None:
-        if self._disk is None:
-            return
+    def _keep_retained(self) -> None:
+        for plan in self._sources.keys() - self._retained:
+            del self._sources[plan]
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._forget, plan)
+        self._loading = None
+
+    def _start_with_what_is_known(self, source: RemoteKeySet) -> None:
+        """A set that is fetched the first time, or another way than before, may have been seen before."""
+        source.on_missing_key(self._key_missing)
+        fingerprint = source.plan.fingerprint
+        before = next((one for one in self._sources.values() if one.plan.fingerprint == fingerprint), None)
+        if before is not None:
+            source.inherit(before, time.monotonic())
+        elif self._disk is not None:
+            self._restore(self._disk, source)
+
+    def _restore(self, disk: DiskCache, source: RemoteKeySet) -> None:
         try:
-            saved = self._disk.load(source.plan.fingerprint)
+            saved = disk.load(source.plan.fingerprint)
             if saved is not None and saved.age < self._intervals.max_stale:
-                source.restore(saved.body, saved.url, saved.etag, saved.age, time.monotonic())
+                source.restore(saved.body.encode(), saved.url, saved.etag, saved.age, time.monotonic())
         except (OSError, ValueError, FetchFailure) as error:
             _log.warning("key set %s: what was kept on disk is of no use: %s", source.plan.url.shown, error)
 
@@ -162,7 +178,8 @@ class KeySetFetcher:
             loop.close()
 
     def _watch(self, source: RemoteKeySet) -> None:
-        self._tasks[source.plan] = asyncio.get_running_loop().create_task(self._keep(source))
+        if source.plan not in self._tasks:
+            self._tasks[source.plan] = asyncio.get_running_loop().create_task(self._keep(source))
 
     def _forget(self, plan: Plan) -> None:
         task = self._tasks.pop(plan, None)
@@ -171,8 +188,10 @@ class KeySetFetcher:
 
     def _key_missing(self, source: RemoteKeySet) -> None:
         loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._fetch_early, source)
+        if loop is not None:
+            # A request may come while the loop ends: it is not to suffer from that.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._fetch_early, source)
 
     @staticmethod
     def _fetch_early(source: RemoteKeySet) -> None:
@@ -205,9 +224,9 @@ class KeySetFetcher:
         if plan.route.refusal:
             source.fail(FetchFailure(Cause.REFUSED, plan.route.refusal), time.monotonic(), for_good=True)
             return
-        progress = Progress(asyncio.get_running_loop().time() + plan.timeout)
+        progress = Progress(asyncio.get_running_loop().time() + source.timeout)
         try:
-            document = await limited(fetch_document(self._client, source, progress), progress, plan.timeout)
+            document = await limited(fetch_document(self._client, source, progress), progress, source.timeout)
             self._take(source, document)
         except FetchFailure as failure:
             source.fail(failure, time.monotonic())
@@ -222,13 +241,9 @@ class KeySetFetcher:
             source.confirm(document.lifetime, now)
             self._on_disk(source, lambda disk: disk.confirm(fingerprint))
             return
-        try:
-            body = document.body.decode("utf-8")
-        except UnicodeDecodeError:
-            raise FetchFailure(Cause.CONTENT, "the key set is not UTF-8") from None
-        url, etag = document.url.shown, document.etag
+        body, url, etag = document.body, document.url.shown, document.etag
         if source.take(body, url, etag, document.lifetime, now):
-            self._on_disk(source, lambda disk: disk.save(fingerprint, url, body, etag))
+            self._on_disk(source, lambda disk: disk.save(fingerprint, url, body.decode(), etag))
         else:
             self._on_disk(source, lambda disk: disk.confirm(fingerprint))
 
@@ -239,6 +254,17 @@ class KeySetFetcher:
             work(self._disk)
         except OSError as error:
             _log.warning("key set %s: cannot be kept on disk: %s", source.plan.url.shown, error)
+
+
+def _plan(rule: JwtRule, namespace: str, routes: Routes) -> Plan:
+    try:
+        url = Url.parse(rule.jwks_uri) if rule.jwks_uri else document_url(rule.issuer)
+    except ValueError as error:
+        raise UsageError(f"jwksUri of issuer {rule.issuer!r}: {error}") from None
+    # A name of one label is another service in each namespace.
+    short = "." not in url.host and ":" not in url.host and not is_local(url.host)
+    scope = namespace if short else routes.scope(namespace)
+    return Plan(url, "" if rule.jwks_uri else rule.issuer, scope, routes.route(url, namespace))
 
 
 async def fetch_document(client: Client, source: RemoteKeySet, progress: Progress) -> Document:

@@ -7,14 +7,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from extauthz.authn.fetch.client import Client
+from extauthz.authn.fetch.content import read_key_set
 from extauthz.authn.fetch.exchange import Progress
-from extauthz.authn.fetch.failure import Cause, FetchFailure
+from extauthz.authn.fetch.failure import FetchFailure
 from extauthz.authn.fetch.fetcher import fetch_document, limited
 from extauthz.authn.fetch.options import FetchOptions
 from extauthz.authn.fetch.resolver import Overrides, Resolver
 from extauthz.authn.fetch.source import RemoteKeySet
 from extauthz.authn.fetch.tls import TlsContexts
-from extauthz.authn.keys import KeySet, KeySetError
+from extauthz.authn.keys import KeySet
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +51,12 @@ async def _fetch_all(sources: list[RemoteKeySet], options: FetchOptions) -> Sequ
 
 async def _fetch(client: Client, source: RemoteKeySet) -> Report:
     plan = source.plan
-    progress = Progress(asyncio.get_running_loop().time() + plan.timeout)
+    progress = Progress(asyncio.get_running_loop().time() + source.timeout)
     uri, issuers = plan.url.shown, source.issuers
     progress.steps.extend(f"by {name}" for name in plan.route.via)
     try:
-        document = await limited(fetch_document(client, source, progress), progress, plan.timeout)
-        key_set = KeySet.parse((document.body or b"").decode("utf-8"))
+        document = await limited(fetch_document(client, source, progress), progress, source.timeout)
+        key_set = read_key_set(document.body or b"")
     except FetchFailure as failure:
         return Report(uri, issuers, tuple(progress.steps), error=str(failure), cause=failure.cause)
-    except (KeySetError, UnicodeDecodeError) as error:
-        reason = error.reason if isinstance(error, KeySetError) else "not UTF-8"
-        return Report(uri, issuers, tuple(progress.steps), error=f"no usable key set: {reason}", cause=Cause.CONTENT)
     return Report(uri, issuers, tuple(progress.steps), key_set, document.lifetime, document.content_type)

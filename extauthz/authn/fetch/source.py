@@ -16,15 +16,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 
+from extauthz.authn.fetch.content import read_key_set
 from extauthz.authn.fetch.disk import fingerprint_of
-from extauthz.authn.fetch.failure import Cause, FetchFailure
+from extauthz.authn.fetch.failure import FetchFailure
 from extauthz.authn.fetch.routes import Route
 from extauthz.authn.fetch.schedule import Intervals, Schedule
 from extauthz.authn.fetch.state import KeySetState
 from extauthz.authn.fetch.url import Url
-from extauthz.authn.keys import UNAVAILABLE, KeySet, KeySetError
+from extauthz.authn.keys import UNAVAILABLE, KeySet
 
 _log = logging.getLogger(__name__)
+
+MAX_LOGGED_KEYS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,28 +35,31 @@ class Plan:
     """What is fetched and how: two rules with equal plans share one source.
 
     `issuer` is set when `url` is a discovery document, which has to be of that issuer. `scope` is the namespace whose
-    view of the mesh counts (see `Routes.scope`), `route` how `url` itself is reached, `timeout` the seconds of a fetch.
+    view of the mesh counts, blank where it is every namespace's; `route` is how `url` itself is reached.
     """
 
     url: Url
     issuer: str
     scope: str
     route: Route
-    timeout: float
 
     @property
     def fingerprint(self) -> str:
-        """A name for what is fetched, the same after a restart."""
+        """A name for what is fetched, whichever way: the same after a restart and after a change of the route."""
         return fingerprint_of(self.url.scheme, self.url.authority, self.url.target, self.issuer, self.scope)
 
 
 class RemoteKeySet:
-    """A `KeySource` whose keys come from a URL."""
+    """A `KeySource` whose keys come from a URL.
+
+    `timeout` (seconds of a fetch) and `issuers` are those of the rules that use it, the longest and all.
+    """
 
     def __init__(self, plan: Plan, intervals: Intervals, find_route: Callable[[Url], Route]) -> None:
         self.key_set: KeySet = UNAVAILABLE
         self.plan = plan
         self.find_route = find_route
+        self.timeout = 0.0
         self.issuers: tuple[str, ...] = ()
         self.schedule = Schedule(intervals, time.monotonic())
         self.wake = asyncio.Event()
@@ -78,7 +84,13 @@ class RemoteKeySet:
             self._missing_key = True
             self._notify(self)
 
-    def take(self, body: str, url: str, etag: str, lifetime: float | None, now: float) -> bool:
+    def used_by(self, issuer: str, timeout: float, *, anew: bool) -> None:
+        """A rule uses it; `anew` says that this is the first one of the policies that are being loaded."""
+        self.timeout = timeout if anew else max(self.timeout, timeout)
+        known = () if anew else self.issuers
+        self.issuers = known if not issuer or issuer in known else (*known, issuer)
+
+    def take(self, body: bytes, url: str, etag: str, lifetime: float | None, now: float) -> bool:
         """A fetch brought `body`. Gives whether it changed anything; the same content keeps the same `KeySet`.
 
         Raises FetchFailure when there is no usable key in it: the set in use stays.
@@ -86,24 +98,30 @@ class RemoteKeySet:
         content = _digest(body)
         changed = content != self._content or self.key_set is UNAVAILABLE
         if changed:
-            self.key_set, self._content = _parse(body), content
+            self.key_set, self._content = read_key_set(body), content
         self.key_set_url, self.etag = url, etag
-        self.confirm(lifetime, now)
+        self.confirm(lifetime, now, changed=changed)
         return changed
 
-    def confirm(self, lifetime: float | None, now: float) -> None:
+    def confirm(self, lifetime: float | None, now: float, *, changed: bool = False) -> None:
         """What is in use is what the issuer has."""
         self.schedule.succeeded(now, lifetime)
         self.results["success"] += 1
         self._confirmed = now
-        self._settle("")
+        self._settle("", changed=changed)
 
-    def restore(self, body: str, url: str, etag: str, age: float, now: float) -> None:
+    def restore(self, body: bytes, url: str, etag: str, age: float, now: float) -> None:
         """A set from the disk is in use until the issuer is heard. Raises FetchFailure when it is of no use."""
-        self.key_set, self._content = _parse(body), _digest(body)
+        self.key_set, self._content = read_key_set(body), _digest(body)
         self.key_set_url, self.etag = url, etag
         self.schedule.restored(now, age)
         self._confirmed = now - age
+
+    def inherit(self, before: RemoteKeySet, now: float) -> None:
+        """The same set was reached another way before: what that brought is in use until this way has brought it."""
+        if before.key_set is not UNAVAILABLE:
+            self.key_set, self._content, self._confirmed = before.key_set, before._content, before._confirmed
+            self.schedule.restored(now, now - before._confirmed)
 
     def fail(self, failure: FetchFailure, now: float, *, for_good: bool = False) -> None:
         """A fetch failed; the set in use stays. `for_good`: nothing changes until the policies do."""
@@ -139,25 +157,25 @@ class RemoteKeySet:
             via=self.plan.route.via,
         )
 
-    def _settle(self, error: str) -> None:
+    def _settle(self, error: str, *, changed: bool = False) -> None:
         """The end of a fetch: one log line where the state has changed."""
-        first = not self.first_fetch_ended.is_set()
         if error and error != self.error:
             kept = "the last good set stays in use" if self.key_set is not UNAVAILABLE else "its tokens are refused"
             _log.warning("key set %s: %s; %s", self.plan.url.shown, error, kept)
-        elif not error and (first or self.error):
-            _log.info("key set %s: %d keys", self.plan.url.shown, len(self.key_set.keys))
+        elif not error and (changed or self.error):
+            _log.info("key set %s: %s", self.plan.url.shown, _described(self.key_set))
         self.error = error
         self._missing_key = False
         self.first_fetch_ended.set()
 
 
-def _parse(body: str) -> KeySet:
-    try:
-        return KeySet.parse(body)
-    except KeySetError as error:
-        raise FetchFailure(Cause.CONTENT, f"no usable key set: {error.reason}") from None
+def _described(key_set: KeySet) -> str:
+    # Key ids are the issuer's text: bounded, and without anything that a terminal would act on.
+    kids = [ascii(key.kid)[1:-1][:80] if key.kid else "(no kid)" for key in key_set.keys[:MAX_LOGGED_KEYS]]
+    more = len(key_set.keys) - len(kids)
+    passed_over = f"; {len(key_set.skipped)} passed over" if key_set.skipped else ""
+    return f"{len(key_set.keys)} keys: {', '.join(kids)}{f' and {more} more' if more else ''}{passed_over}"
 
 
-def _digest(body: str) -> bytes:
-    return hashlib.sha256(body.encode()).digest()
+def _digest(body: bytes) -> bytes:
+    return hashlib.sha256(body).digest()

@@ -1,0 +1,37 @@
+"""What a fetched body is: a key set, or in plain words what it is instead."""
+
+from __future__ import annotations
+
+import json
+
+from extauthz.authn.fetch.failure import Cause, FetchFailure
+from extauthz.authn.keys import KeySet, KeySetError
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def read_key_set(body: bytes) -> KeySet:
+    """The key set that `body` is. Raises FetchFailure, without a word of the body."""
+    try:
+        return KeySet.parse(body.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise FetchFailure(Cause.CONTENT, "no usable key set: not UTF-8") from None
+    except KeySetError as error:
+        raise FetchFailure(Cause.CONTENT, f"no usable key set: {error.reason}", hint=_what_it_is(body)) from None
+
+
+def _what_it_is(body: bytes) -> str:
+    text = body.strip()
+    if not text:
+        return "the body is empty"
+    if text.startswith(_BYTE_ORDER_MARK):
+        return "the body begins with a byte order mark"
+    if text.startswith(b"<"):
+        return "the body is HTML or XML"
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return "the JSON ends early" if text[:1] in b"{[" and text[-1:] not in b"}]" else ""
+    if isinstance(document, dict) and isinstance(document.get("jwks_uri"), str):
+        return "this is a discovery document: jwksUri has to be what its jwks_uri says"
+    return ""
