@@ -17,6 +17,7 @@ from extauthz.mesh.pieces import cluster
 from extauthz.mesh.service import run_service
 from extauthz.mesh.verify.engine import PolicySet
 from extauthz.mesh.verify.harness import Harness, Observation
+from extauthz.mesh.verify.key_server import key_server
 from extauthz.mesh.verify.listeners import served_listener
 from extauthz.mesh.verify.metadata import places
 from extauthz.mesh.verify.outcome import Outcome, observed
@@ -61,9 +62,10 @@ class Servers:
     def run(self, sets: Sequence[PolicySet]) -> Iterator[None]:
         """Serve these sets, at most AT_A_TIME, each in its place. Raises ServiceError when one does not get ready."""
         with contextlib.ExitStack() as stack:
+            keys = stack.enter_context(key_server())
             for place, policies in enumerate(sets):
                 file = self._directory / f"policies-{place}.yaml"
-                file.write_text(as_yaml(policies.selected))
+                file.write_text(as_yaml(keys.published(policies.selected)))
                 stack.enter_context(run_service(["serve", *self._arguments(policies, file, place)]))
             yield
 
