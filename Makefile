@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 TESTS ?= tests
 WORKERS ?= auto
 
-.PHONY: help setup run test lint format bench bench-quick verify protos audit dist clean native-tools load-tools
+.PHONY: help setup run test lint format bench bench-quick verify protos clean native-tools load-tools
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets

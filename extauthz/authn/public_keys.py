@@ -8,6 +8,7 @@ only, whose bytes come from a member `k`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,7 +24,7 @@ ED25519_SIGNATURE_BYTES: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Key:
+class Key(ABC):
     """One key of a set.
 
     `kid` and `algorithm` (its `alg`) are empty where the key does not say; `kind` is its `kty`; `description` tells a
@@ -38,12 +39,12 @@ class Key:
     has_private_members: bool = False
     not_after: float | None = None
 
+    @abstractmethod
     def verify(self, algorithm: str, signed: bytes, signature: bytes) -> Status | None:
         """None when `signature` over `signed` is good under the token's `alg`, else the status that Envoy gives.
 
         After `Status.VERIFICATION_FAILS` other keys may be tried, any other status is the answer.
         """
-        raise NotImplementedError
 
 
 _RSA: Final[dict[str, RSAAlgorithm]] = {
