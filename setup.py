@@ -95,7 +95,7 @@ def extensions() -> list[Extension]:
     ]
 
 
-class build(build_ext):  # noqa: N801 (setuptools' way of naming commands)
+class build(build_ext):
     """build_ext that says in one line what could not be compiled."""
 
     def build_extension(self, ext: Extension) -> None:
