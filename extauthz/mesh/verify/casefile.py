@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,22 @@ from extauthz.mesh.verify.expectation import Expectation
 from extauthz.mesh.verify.probe import HOST, Peer, Probe
 from extauthz.mesh.verify.vocabulary import Vocabulary, as_pairs
 
-_INHERITED = ("policies", "keys", "keysets", "claims")
+_INHERITED = ("policies", "keys", "keysets", "fetched", "claims")
 """Members that a document of a file has from the one before it when it leaves them out."""
 
-SET_MEMBERS = {"title", "keys", "keysets", "claims", "tokens", "policies", "options", "columns", "host", "requests"}
+SET_MEMBERS = {
+    "title",
+    "keys",
+    "keysets",
+    "fetched",
+    "claims",
+    "tokens",
+    "policies",
+    "options",
+    "columns",
+    "host",
+    "requests",
+}
 OPTION_MEMBERS = {"trust-domain", "trust-domain-alias", "trusted-hops", "provider", "workload", "root-namespace"}
 REQUEST_MEMBERS = {
     "name", "method", "target", "headers", "host", "body", "source", "destination", "port", "peer", "server-name",
@@ -41,12 +53,16 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class CaseSet:
-    """Policies (Istio YAML, all placeholders filled), the options they run with, and the cases put to them."""
+    """Policies (Istio YAML, all placeholders filled), the options they run with, and the cases put to them.
+
+    `fetched` are the key sets that remote rules have, by `jwksUri`; those of others could not be fetched yet.
+    """
 
     title: str
     policies: str
     options: Mapping[str, Any]
     cases: tuple[Case, ...]
+    fetched: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_case_file(path: Path) -> list[CaseSet]:
@@ -98,6 +114,7 @@ def _read_document(document: Mapping[str, Any], title: str) -> Iterable[CaseSet]
     words = Vocabulary(document)
     title = document.get("title") or title
     columns = document.get("columns") or [{}]
+    fetched = {url: words.key_set(name) for url, name in (document.get("fetched") or {}).items()}
     policies, requests = document.get("policies"), document.get("requests") or []
     if not isinstance(policies, str):
         raise UsageError("policies: write the resources as one text (policies: |)")
@@ -105,7 +122,7 @@ def _read_document(document: Mapping[str, Any], title: str) -> Iterable[CaseSet]
         variables = {name: str(value) for name, value in column.items()}
         name = f"{title} ({', '.join(variables.values())})" if variables else title
         cases = [_column_case(request, words, document, index, variables) for request in requests]
-        yield CaseSet(name, words.fill(policies, variables), options, tuple(cases))
+        yield CaseSet(name, words.fill(policies, variables), options, tuple(cases), fetched)
 
 
 def _column_case(

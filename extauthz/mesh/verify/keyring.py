@@ -55,6 +55,22 @@ def with_held_keys(resources: Resources, pool: KeyPool, rng: random.Random) -> t
     return replace(resources, request_authentications=tuple(changed)), held
 
 
+def with_fetched_keys(resources: Resources, texts: Mapping[str, str]) -> Resources:
+    """The resources, with the key sets of remote rules in place as if istiod had fetched them: `texts`, by jwksUri."""
+
+    def in_place(rule: JwtRule) -> JwtRule:
+        text = "" if rule.jwks else texts.get(rule.jwks_uri, "")
+        return replace(rule, jwks=text) if text else rule
+
+    return replace(
+        resources,
+        request_authentications=tuple(
+            replace(authentication, jwt_rules=tuple(map(in_place, authentication.jwt_rules)))
+            for authentication in resources.request_authentications
+        ),
+    )
+
+
 def _extended(text: str, keys: Sequence[SigningKey], rng: random.Random) -> str:
     """A key set with our keys after its own; a set of another form (or none) is replaced by ours."""
     try:

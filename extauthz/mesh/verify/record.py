@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from extauthz.errors import UsageError
+from extauthz.istio.resources import JwtRule, Resources
 from extauthz.mesh.documents import as_yaml
 from extauthz.mesh.verify.campaign import Failure, Rejection, Report
 from extauthz.mesh.verify.engine import Comparison, PolicySet
@@ -89,19 +91,45 @@ def request_document(probe: Probe) -> dict[str, Any]:
 
 def save(report: Report, file: Path) -> None:
     """Write what differs as a conformance file that expects the mesh's answers. Raises UsageError."""
-    documents = [
-        {
-            "title": f"{comparison.policies.title}, difference {number}",
-            "options": _options(comparison.policies),
-            "policies": _dollars(as_yaml(comparison.policies.selected)),
-            "requests": [_case(comparison)],
-        }
-        for number, comparison in enumerate(report.differences, start=1)
-    ]
+    documents = [_case_set(comparison, number) for number, comparison in enumerate(report.differences, start=1)]
     try:
         file.write_text(yaml_text(*documents), encoding="utf-8")
     except OSError as error:
         raise UsageError(f"--save {file}: {error.strerror}") from None
+
+
+def _case_set(comparison: Comparison, number: int) -> dict[str, Any]:
+    fetched: dict[str, str] = {}
+    resources = _publishable(comparison.policies.selected, fetched)
+    document: dict[str, Any] = {
+        "title": f"{comparison.policies.title}, difference {number}",
+        "options": _options(comparison.policies),
+    }
+    if fetched:
+        document["keysets"] = {f"fetched-{index}": text for index, text in enumerate(fetched.values())}
+        document["fetched"] = {url: f"keyset:fetched-{index}" for index, url in enumerate(fetched)}
+    document["policies"] = _dollars(as_yaml(resources))
+    document["requests"] = [_case(comparison)]
+    return document
+
+
+def _publishable(resources: Resources, fetched: dict[str, str]) -> Resources:
+    """The resources as istiod would take them: keys that stand in for remote ones go to `fetched` again."""
+
+    def remote(rule: JwtRule) -> JwtRule:
+        if rule.issuer or not rule.jwks:
+            return rule
+        url = rule.jwks_uri or f"https://fetched.invalid/{len(fetched)}"
+        fetched[url] = rule.jwks
+        return replace(rule, jwks="", jwks_uri=url)
+
+    return replace(
+        resources,
+        request_authentications=tuple(
+            replace(authentication, jwt_rules=tuple(map(remote, authentication.jwt_rules)))
+            for authentication in resources.request_authentications
+        ),
+    )
 
 
 def _case(comparison: Comparison) -> dict[str, Any]:

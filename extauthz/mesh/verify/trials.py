@@ -17,7 +17,7 @@ from extauthz.mesh.verify.campaign import Trial
 from extauthz.mesh.verify.casefile import Case, CaseSet, read_case_file, read_requests
 from extauthz.mesh.verify.engine import PolicySet
 from extauthz.mesh.verify.fuzz import Fuzzer
-from extauthz.mesh.verify.keyring import KeyPool, with_held_keys
+from extauthz.mesh.verify.keyring import KeyPool, with_fetched_keys, with_held_keys
 from extauthz.mesh.verify.probe import Probe
 from extauthz.mesh.verify.random_policies import random_policies
 
@@ -50,7 +50,7 @@ def trial_of(case_set: CaseSet) -> Trial:
         trusted_hops=given.get("trusted-hops", 0),
         provider=given.get("provider", ""),
     )
-    resources = load(["-"], stdin=io.StringIO(case_set.policies)).resources
+    resources = with_fetched_keys(load(["-"], stdin=io.StringIO(case_set.policies)).resources, case_set.fetched)
     return Trial(PolicySet(case_set.title, resources, options, _needs_tls(case_set.cases)), case_set.cases)
 
 

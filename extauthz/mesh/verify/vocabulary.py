@@ -50,16 +50,22 @@ class Vocabulary:
             self._tokens[name] = made = self._mint(name, self._wanted[name])
         return made
 
+    def key_set(self, name: str) -> str:
+        """The text of `jwks:KEY,KEY` or `keyset:NAME`."""
+        kind, _, rest = name.partition(":")
+        if kind == "jwks":
+            return json.dumps(key_set(*map(self._key, rest.split(","))))
+        if kind == "keyset":
+            return self._set(rest)
+        raise UsageError(f"{name!r}: write jwks:KEY,KEY or keyset:NAME")
+
     def _meaning(self, name: str, variables: Mapping[str, str]) -> str:
         if name in variables:
             return variables[name]
         if name == "$":
             return "$"
-        kind, colon, rest = name.partition(":")
-        if colon and kind == "jwks":
-            return json.dumps(json.dumps(key_set(*map(self._key, rest.split(",")))))
-        if colon and kind == "keyset":
-            return json.dumps(self._set(rest))
+        if name.startswith(("jwks:", "keyset:")):
+            return json.dumps(self.key_set(name))
         if match := _NOW.fullmatch(name):
             return str(int(self._now) + int(match[1] or 0))
         token, dot, section = name.rpartition(".")

@@ -12,6 +12,7 @@ import pytest
 from extauthz.authorizer import AuthorizerOptions
 from extauthz.errors import UsageError
 from extauthz.istio.load import load
+from extauthz.istio.resources import JwtHeader, JwtRule, Metadata, RequestAuthentication, Resources
 from extauthz.mesh.verify import record, report
 from extauthz.mesh.verify.campaign import Failure, Rejection, Report
 from extauthz.mesh.verify.casefile import read_case_file
@@ -128,6 +129,21 @@ def test_what_is_saved_is_read_as_the_same_case(tmp_path: Path) -> None:
     assert case.expectation is not None
     assert list(case.expectation.failures(MESH)) == []
     assert list(case.expectation.failures(OURS)) != []
+
+
+def test_key_sets_that_istiod_would_fetch_are_saved_beside_the_policies(tmp_path: Path) -> None:
+    rule = JwtRule(jwks='{"keys":[1]}', from_headers=(JwtHeader(name="x"),))
+    resources = Resources(
+        request_authentications=(
+            RequestAuthentication(metadata=Metadata(name="a", namespace="foo"), jwt_rules=(rule,)),
+        )
+    )
+    policies = PolicySet("t", resources, AuthorizerOptions())
+    file = tmp_path / "saved.yaml"
+    record.save(Report(differences=[Comparison(policies, Probe(), MESH, OURS, differences(MESH, OURS))]), file)
+    (case_set,) = read_case_file(file)
+    (loaded,) = trial_of(case_set).policies.resources.request_authentications
+    assert loaded.jwt_rules[0].jwks == rule.jwks
 
 
 def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
