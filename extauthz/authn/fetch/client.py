@@ -87,7 +87,7 @@ class Client:
             try:
                 peers = await self._peers(url, endpoint, progress)
             except FetchFailure as failure:
-                failures.append(failure)
+                failures.append(_with_hint(failure, route.hint))
                 continue
             for number, peer in enumerate(peers):
                 # An address that does not answer must leave time for those after it.
@@ -112,6 +112,10 @@ class Client:
 def _shuffled(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
     """In random order, those of more weight earlier: the first is one as often as its weight says."""
     return sorted(endpoints, key=lambda endpoint: random.random() ** (1.0 / endpoint.weight), reverse=True)
+
+
+def _with_hint(failure: FetchFailure, hint: str) -> FetchFailure:
+    return FetchFailure(failure.cause, str(failure), hint=hint) if failure.cause is Cause.NAME else failure
 
 
 def _merged(failures: list[FetchFailure]) -> FetchFailure:

@@ -7,7 +7,7 @@ line for each request) is just what must not be here.
 from __future__ import annotations
 
 import base64
-import socket
+import os
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -170,28 +170,36 @@ def _foreign_errors_named(shown: str, url: Url, tls: Tls | None) -> Iterator[Non
     except httpx.ConnectTimeout:
         raise FetchFailure(Cause.CONNECT, f"connect to {shown}: no answer") from None
     except (httpx.TransportError, ssl.SSLError, OSError) as error:
-        causes = list(_causes(error))
-        tls_error = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
-        if tls_error is not None:
-            raise explain_tls(tls_error, shown) from None
-        os_error = next((cause for cause in causes if isinstance(cause, OSError) and cause.errno), None)
+        raise _named(error, shown, url, tls) from None
+
+
+def _named(error: Exception, shown: str, url: Url, tls: Tls | None) -> FetchFailure:
+    causes = list(_causes(error))
+    # Those of a handshake that waits for its peer stand in the context of whatever ended it.
+    waiting = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+    tls_error = next((one for one in causes if isinstance(one, ssl.SSLError) and not isinstance(one, waiting)), None)
+    if tls_error is not None:
+        return explain_tls(tls_error, shown)
+    os_error = next((one for one in causes if isinstance(one, OSError) and one.errno), None)
+    connecting = isinstance(error, httpx.ConnectError)
+    if connecting and os_error is not None:
+        return FetchFailure(Cause.CONNECT, f"connect to {shown}: {_reason(os_error)}")
+    if connecting and tls is not None:
+        return FetchFailure(Cause.TLS, f"TLS with {shown}: the peer ended the handshake")
+    reason = _reason(os_error) if os_error is not None else str(error).partition("\n")[0][:200] or type(error).__name__
+    hint = ""
+    if tls is None and url.port == 443:
         hint = "that port usually speaks TLS: write https://, or add a DestinationRule with mode SIMPLE"
-        hint = hint if tls is None and url.port == 443 else ""
-        if os_error is not None:
-            reason = _reason(os_error)
-            raise FetchFailure(Cause.CONNECT, f"connect to {shown}: {reason}", hint=hint) from None
-        if tls is not None and isinstance(error, httpx.ConnectError):
-            raise FetchFailure(Cause.TLS, f"TLS with {shown}: the peer ended the handshake") from None
-        reason = str(error).partition("\n")[0][:200] or type(error).__name__
-        raise FetchFailure(Cause.CONNECT, f"{shown}: the connection broke: {reason}", hint=hint) from None
+    elif tls is not None and not tls.certificate_file:
+        # In TLS 1.3 a server refuses a missing certificate after the handshake, and not all say so.
+        hint = "it may want a client certificate: mode MUTUAL in a DestinationRule"
+    return FetchFailure(Cause.CONNECT, f"{shown}: the connection broke: {reason}", hint=hint)
 
 
 def _reason(error: OSError) -> str:
-    # asyncio's own texts name the address again, or are a list of them.
     text = error.strerror or str(error)
-    if error.errno is not None and not isinstance(error, socket.gaierror) and "Connect call failed" in text:
-        import os
-
+    if error.errno is not None and "Connect call failed" in text:
+        # asyncio's own text, which names the address once more.
         text = os.strerror(error.errno)
     return text.lower()
 

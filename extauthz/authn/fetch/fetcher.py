@@ -171,7 +171,8 @@ class KeySetFetcher:
         try:
             loop.run_forever()
         finally:
-            tasks = asyncio.all_tasks(loop)
+            # Only our own: what a library has begun for one of them it ends by itself.
+            tasks, self._tasks = list(self._tasks.values()), {}
             for task in tasks:
                 task.cancel()
             loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
@@ -242,10 +243,8 @@ class KeySetFetcher:
             self._on_disk(source, lambda disk: disk.confirm(fingerprint))
             return
         body, url, etag = document.body, document.url.shown, document.etag
-        if source.take(body, url, etag, document.lifetime, now):
-            self._on_disk(source, lambda disk: disk.save(fingerprint, url, body.decode(), etag))
-        else:
-            self._on_disk(source, lambda disk: disk.confirm(fingerprint))
+        source.take(body, url, etag, document.lifetime, now)
+        self._on_disk(source, lambda disk: disk.save(fingerprint, url, body.decode(), etag))
 
     def _on_disk(self, source: RemoteKeySet, work: Callable[[DiskCache], None]) -> None:
         if self._disk is None:

@@ -41,8 +41,8 @@ class Endpoint:
 class Route:
     """How one URL is reached: over `tls` (None: plain text) to one of `endpoints`.
 
-    `refusal` says why it is not reached at all, blank where it is. `via` names what decided, for people. `proxied` says
-    that `--jwks-proxy` applies where it is given.
+    `refusal` says why it is not reached at all, blank where it is. `via` names what decided, for people, and `hint`
+    says why only these names are looked up. `proxied` says that `--jwks-proxy` applies where it is given.
     """
 
     endpoints: tuple[Endpoint, ...] = ()
@@ -50,6 +50,7 @@ class Route:
     refusal: str = ""
     proxied: bool = False
     via: tuple[str, ...] = field(default=(), compare=False)
+    hint: str = field(default="", compare=False)
 
 
 class Routes:
@@ -85,10 +86,12 @@ class Routes:
         if entry is not None and port is not None:
             endpoints = _endpoints(entry, port, names)
             return Route(endpoints, tls, refusal=_why_unreachable(entry, endpoints), via=via)
+        if in_cluster and self._options.egress == "mesh":
+            # A name of two labels may be one of the internet, and is then only reached through a ServiceEntry.
+            hint = "" if names == in_cluster else "with --jwks-egress mesh a host outside needs a ServiceEntry"
+            return Route((Endpoint(in_cluster, url.port),), tls, via=via, hint=hint)
         if in_cluster or is_local(url.host):
-            # Where outside hosts need a ServiceEntry, a short name is only ever one inside.
-            reachable = in_cluster if self._options.egress == "mesh" and in_cluster else names
-            return Route((Endpoint(reachable, url.port),), tls, via=via)
+            return Route((Endpoint(names, url.port),), tls, via=via)
         if self._options.egress == "mesh":
             return Route(refusal=self._why_outside(url, names, namespace), via=via)
         return Route((Endpoint(names, url.port),), tls, proxied=True, via=via)

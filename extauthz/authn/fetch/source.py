@@ -90,8 +90,8 @@ class RemoteKeySet:
         known = () if anew else self.issuers
         self.issuers = known if not issuer or issuer in known else (*known, issuer)
 
-    def take(self, body: bytes, url: str, etag: str, lifetime: float | None, now: float) -> bool:
-        """A fetch brought `body`. Gives whether it changed anything; the same content keeps the same `KeySet`.
+    def take(self, body: bytes, url: str, etag: str, lifetime: float | None, now: float) -> None:
+        """A fetch brought `body`. The same content keeps the same `KeySet`, and so what was verified with it.
 
         Raises FetchFailure when there is no usable key in it: the set in use stays.
         """
@@ -101,7 +101,6 @@ class RemoteKeySet:
             self.key_set, self._content = read_key_set(body), content
         self.key_set_url, self.etag = url, etag
         self.confirm(lifetime, now, changed=changed)
-        return changed
 
     def confirm(self, lifetime: float | None, now: float, *, changed: bool = False) -> None:
         """What is in use is what the issuer has."""

@@ -120,11 +120,13 @@ def explain_tls(error: ssl.SSLError, peer: str) -> FetchFailure:
         reason = error.verify_message or str(error)
         hint = _HINTS.get(error.verify_code, "")
         return FetchFailure(Cause.TLS, f"TLS with {peer}: certificate verify failed: {reason}", hint=hint)
-    reason = (error.reason or str(error)).replace("_", " ").lower()
+    # Errors that are made in Python have no reason.
+    name = getattr(error, "reason", None) or ""
+    reason = name.replace("_", " ").lower() or str(error).partition(" (_ssl")[0]
     hint = ""
-    if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_MESSAGE", "RECORD_LAYER_FAILURE"):
+    if name in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_MESSAGE", "RECORD_LAYER_FAILURE"):
         hint = "the server does not speak TLS there"
-    elif error.reason and "CERTIFICATE_REQUIRED" in error.reason:
+    elif "CERTIFICATE_REQUIRED" in name:
         hint = "the server wants a client certificate: mode MUTUAL in a DestinationRule"
     return FetchFailure(Cause.TLS, f"TLS with {peer}: {reason}", hint=hint)
 

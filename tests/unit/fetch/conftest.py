@@ -4,15 +4,17 @@ import datetime
 import http.server
 import ipaddress
 import json
+import socket
 import ssl
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import rsa as rsa_key
 from cryptography.x509.oid import NameOID
 
 from extauthz.authn.fetch.fetcher import KeySetFetcher
@@ -56,7 +58,6 @@ class KeyServer:
 
         family = http.server.ThreadingHTTPServer
         if ":" in address:
-            import socket
 
             class family(http.server.ThreadingHTTPServer):
                 address_family = socket.AF_INET6
@@ -125,6 +126,43 @@ def source_of():
 
 
 @pytest.fixture
+def raw():
+    """Starts servers that do with each connection what a function does with its socket; gives their port."""
+    with ExitStack() as stack:
+
+        def start(act):
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+
+            def serve():
+                while True:
+                    try:
+                        connection, _ = listener.accept()
+                    except OSError:
+                        return
+                    threading.Thread(target=handle, args=(connection,), daemon=True).start()
+
+            def handle(connection):
+                with connection, suppress(OSError):
+                    act(connection)
+
+            threading.Thread(target=serve, daemon=True).start()
+            stack.callback(listener.shutdown, socket.SHUT_RDWR)
+            return listener.getsockname()[1]
+
+        yield start
+
+
+@pytest.fixture
+def verifies():
+    """Whether a source's keys verify what `key` signs."""
+
+    def check(source, key):
+        return source.key_set.verify(key.algorithm, key.kid, b"data", key.sign(b"data")) is None
+
+    return check
+
+
+@pytest.fixture
 def eventually():
     """Waits until a condition holds."""
 
@@ -135,6 +173,12 @@ def eventually():
             time.sleep(0.01)
 
     return wait
+
+
+def general_name(text):
+    if "://" in text:
+        return x509.UniformResourceIdentifier(text)
+    return x509.IPAddress(ipaddress.ip_address(text)) if text[0].isdigit() else x509.DNSName(text)
 
 
 class Authority:
@@ -149,17 +193,20 @@ class Authority:
 
     def context(self, name, *hosts, days=10, client_ca=False):
         """A server's TLS for these hosts."""
-        certificate, key = self.files(name, *hosts, days=days)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key)
+        context = self.loaded(*self.files(name, *hosts, days=days))
         if client_ca:
             context.verify_mode = ssl.CERT_REQUIRED
             context.load_verify_locations(self.file)
         return context
 
-    def files(self, name, *hosts, days=10):
-        key = ec.generate_private_key(ec.SECP256R1())
-        names = [x509.IPAddress(ipaddress.ip_address(h)) if h[0].isdigit() else x509.DNSName(h) for h in hosts]
+    def loaded(self, certificate, key):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        return context
+
+    def files(self, name, *hosts, days=10, rsa=False):
+        key = rsa_key.generate_private_key(65537, 2048) if rsa else ec.generate_private_key(ec.SECP256R1())
+        names = [general_name(host) for host in hosts]
         certificate, private = self.directory / f"{name}.pem", self.directory / f"{name}.key"
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate.write_bytes(self._sign(subject, key.public_key(), names, days=days))
@@ -170,6 +217,20 @@ class Authority:
         )
         return str(certificate), str(private)
 
+    def revoke(self, *certificates):
+        """A list that revokes these certificates' files."""
+        now = datetime.datetime.now(datetime.UTC)
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self.name)
+        builder = builder.last_update(now).next_update(now + datetime.timedelta(days=1))
+        for file in certificates:
+            with open(file, "rb") as content:
+                serial = x509.load_pem_x509_certificate(content.read()).serial_number
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now).build()
+            builder = builder.add_revoked_certificate(entry)
+        file = self.directory / f"{len(certificates)}.crl"
+        file.write_bytes(builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        return str(file)
+
     def _sign(self, subject, public, names, *, ca=False, days=10):
         now = datetime.datetime.now(datetime.UTC)
         builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self.name).public_key(public)
@@ -177,6 +238,10 @@ class Authority:
         builder = builder.not_valid_before(now - datetime.timedelta(days=20))
         builder = builder.not_valid_after(now + datetime.timedelta(days=days))
         builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        if ca:
+            none = "digital_signature content_commitment key_encipherment data_encipherment key_agreement"
+            usage = dict.fromkeys(f"{none} encipher_only decipher_only".split(), False)
+            builder = builder.add_extension(x509.KeyUsage(key_cert_sign=True, crl_sign=True, **usage), critical=True)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
