@@ -66,7 +66,7 @@ class Harness:
         self._recordings = recordings
         self._listening: dict[str, tuple[tuple[str, int], ...]] = {}
         self._idle: dict[tuple[str, Probe], list[_Connection]] = {}
-        self._loads = 0
+        self._loads = self._loaded()
 
     async def load(self, listeners: Sequence[Listener]) -> Mapping[str, str]:
         """Replace all listeners; gives those that Envoy rejects, by name, with its reasons.
@@ -183,7 +183,6 @@ async def run_harness(*, binary: str = "", clusters: Sequence[Cluster] = ()) -> 
         envoy = stack.enter_context(run_envoy(as_document(bootstrap), binary=binary, directory=directory))
         harness = Harness(envoy, receipts, recordings, Certificates(directory))
         stack.callback(harness.drop_connections)
-        harness._loads = harness._loaded()
         yield harness
 
 
