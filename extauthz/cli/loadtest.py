@@ -34,7 +34,7 @@ def command(
         str, typer.Option(metavar="constant|poisson", help="Equal gaps between calls, or as independent clients come.")
     ] = "constant",
     connections: Annotated[
-        int, typer.Option(help="Connections of all workers together; 0: 4, or 64 for HTTP/1.1 (one request each).")
+        int, typer.Option(help="Connections of all workers together; 0: 4, 64 for HTTP/1.1, 1 for grpcio.")
     ] = 0,
     workers: Annotated[int, typer.Option(help="Sending processes.")] = 1,
     timeout: Annotated[float, typer.Option(help="Seconds from when a call is due until it counts as failed.")] = 5.0,

@@ -37,6 +37,9 @@ HTTP1_CONNECTIONS = 64
 
 HTTP2_CONNECTIONS = 4
 
+GRPCIO_CONNECTIONS = 1
+"""Each channel of grpcio's client has a thread of its own, and four of them hold a third of the rate of one."""
+
 MOST_SLICES = 120
 _LONGEST_QUICK_SLICE = 1.0
 _FEWEST_SLICES = 10
@@ -127,7 +130,7 @@ def make_plan(options: LoadOptions, progress: Progress | None = None) -> Plan:
         options=options,
         target=target,
         choice=choice,
-        wire=wire_for(target, options),
+        wire=wire_for(target, options, choice),
         arrivals=ArrivalKind(options.arrivals),
         rates=rates,
         slice_seconds=slice_seconds(options.seconds),
@@ -136,9 +139,10 @@ def make_plan(options: LoadOptions, progress: Progress | None = None) -> Plan:
     )
 
 
-def wire_for(target: Target, options: LoadOptions) -> Wire:
+def wire_for(target: Target, options: LoadOptions, choice: Choice) -> Wire:
     """How one worker speaks to a target: its share of the connections."""
     usual = HTTP1_CONNECTIONS if target.protocol is Protocol.HTTP1 else HTTP2_CONNECTIONS
+    usual = GRPCIO_CONNECTIONS if choice.name == "grpcio" else usual
     connections = options.connections or usual
     fields = check_fields(target.authority, options.timeout) if target.protocol is Protocol.CHECK else ()
     return Wire(

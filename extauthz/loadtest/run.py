@@ -112,7 +112,7 @@ class _Run:
         self._floor = floor
         self._started = monotonic_ns()
         options = plan.options
-        wire = wire_for(target, options)
+        wire = wire_for(target, options, plan.choice)
         self._jobs = [
             Job(wire, plan.choice, plan.corpus, plan.arrivals, Share(worker, options.workers), options.seed)
             for worker in range(options.workers)
