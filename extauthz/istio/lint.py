@@ -14,6 +14,7 @@ from extauthz.istio.resources import (
     Action,
     AuthorizationPolicy,
     FieldPath,
+    JwtRule,
     Operation,
     RequestAuthentication,
     Resource,
@@ -26,6 +27,12 @@ from extauthz.istio.validate import camel
 from extauthz.istio.workload import Workload, select
 
 ANYBODY = ("*",)
+
+_SETTINGS = {
+    "experimental.envoy.filters.": "metadata_context_namespaces",
+    "connection.sni": "include_tls_session",
+}
+"""What the ext_authz filter has to be told for some keys, by their beginning."""
 
 
 def lint(
@@ -76,9 +83,24 @@ def _request_authentication(policy: RequestAuthentication) -> Iterator[Problem]:
                 )
                 where = (*path, "outputClaimToHeaders", place, "claim")
                 yield _warning(policy, where, "claim-path", reason)
+        yield from _beyond_an_answer(policy, path, rule)
         if not rule.jwks and not rule.jwks_uri:
             reason = "no jwks and no jwksUri: keys come from OpenID discovery at the issuer"
             yield _warning(policy, path, "discovery", reason)
+
+
+def _beyond_an_answer(policy: RequestAuthentication, path: FieldPath, rule: JwtRule) -> Iterator[Problem]:
+    """What the mesh's own filters do to a request and an ext_authz answer cannot (docs/limits.md)."""
+    outputs = [output.header.lower() for output in rule.output_claim_to_headers]
+    for place, name in enumerate(outputs):
+        where = (*path, "outputClaimToHeaders", place, "header")
+        if name in outputs[:place] or name == rule.output_payload_to_header.lower():
+            reason = f"{name!r} is written twice: the upstream gets one line joined with a comma, not two lines"
+            yield _warning(policy, where, "beyond-ext-authz", reason)
+    sources = [header.name.lower() for header in rule.from_headers] if not rule.forward_original_token else []
+    if "host" in (*outputs, rule.output_payload_to_header.lower(), *sources):
+        reason = "the mesh removes Host from requests by this rule; an ext_authz answer cannot: name another header"
+        yield _warning(policy, path, "beyond-ext-authz", reason)
 
 
 # --- AuthorizationPolicy ---
@@ -121,6 +143,10 @@ def _values(rule: Rule) -> Iterator[tuple[FieldPath, str, str]]:
             for index, value in enumerate(values):
                 yield from (((*path, index), code, reason) for code, reason in check(value))
     for place, condition in enumerate(rule.when):
+        setting = next((text for start, text in _SETTINGS.items() if condition.key.startswith(start)), "")
+        if setting:
+            reason = f"Envoy has to send this: set {setting} (Istio's extension provider has no field for it)"
+            yield ("when", place, "key"), "needs-envoy-setting", reason
         check = KEYS.get(condition.key)
         if condition.key.startswith("request.headers["):
             check = header_value

@@ -111,6 +111,16 @@ def source(members):
             AUTHENTICATION.replace("keys}", "keys, outputClaimToHeaders: [{header: h, claim: a/b}]}") + REQUIRED,
             "claim-path",
         ),
+        (
+            AUTHENTICATION.replace(
+                "keys}", "keys, outputClaimToHeaders: [{header: h, claim: a}, {header: H, claim: b}]}"
+            )
+            + REQUIRED,
+            "beyond-ext-authz",
+        ),
+        (AUTHENTICATION.replace("keys}", "keys, fromHeaders: [{name: Host}]}") + REQUIRED, "beyond-ext-authz"),
+        (condition("experimental.envoy.filters.x[y]", "z"), "needs-envoy-setting"),
+        (condition("connection.sni", "h.example"), "needs-envoy-setting"),
         (AUTHENTICATION.replace(", jwksUri: https://i.example/keys", "") + REQUIRED, "discovery"),
     ],
 )
