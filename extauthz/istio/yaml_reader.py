@@ -29,9 +29,7 @@ MAX_ALIASED_NODES = 400_000
 
 _MERGE = "<<"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_DOCUMENT_START = re.compile(rb"^---(?=[ \t\r\n]|\Z)", re.MULTILINE)
-_BLANK = re.compile(rb"(?:---)?(?:[ \t\r\n]|#[^\r\n]*|^%[^\r\n]*)*(?:\.\.\.\s*)?", re.MULTILINE)
-_SURROGATE_PAIR = re.compile(rb"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
+_ESCAPE = re.compile(rb"\\(?:u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|.)", re.DOTALL)
 _TAGS = {
     None: object, "!": object, "tag:yaml.org,2002:str": str, "tag:yaml.org,2002:int": int,
     "tag:yaml.org,2002:float": float, "tag:yaml.org,2002:bool": bool, "tag:yaml.org,2002:null": type(None),
@@ -59,10 +57,10 @@ class Document:
 
     def read(self) -> Node | None:
         """The document's root, None when it is empty. Raises YamlError."""
-        if _BLANK.fullmatch(self.data):
+        if _only_directives(self.data):
             return None
         try:
-            return _Composer(self.data, self.first_line).compose()
+            root = _Composer(self.data, self.first_line).compose()
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line = self.first_line + (mark.line if mark else 0)
@@ -70,6 +68,7 @@ class Document:
         except yaml.reader.ReaderError as error:
             line = self.first_line + self.data.count(b"\n", 0, error.position)
             raise YamlError(line, f"not readable as YAML: {error.reason}") from None
+        return root if root is not None and root[0] is not None else None
 
 
 def documents(data: bytes) -> Iterator[Document]:
@@ -84,26 +83,46 @@ def documents(data: bytes) -> Iterator[Document]:
     line = 1
     start = 0
     # Split as kubectl does, so that an error in one document does not hide the next.
-    for separator in _DOCUMENT_START.finditer(data):
-        yield from _document(data, start, separator.start(), line)
-        line += data.count(b"\n", start, separator.start())
-        start = separator.start()
-    yield from _document(data, start, len(data), line)
+    for end in (*_separators(data), len(data)):
+        if end > start:
+            yield Document(_yaml_escapes(data[start:end]), line)
+        line += data.count(b"\n", start, end)
+        start = end
 
 
-def _document(data: bytes, start: int, end: int, line: int) -> Iterator[Document]:
-    if start == end:
-        return
-    part = data[start:end]
-    if part.lstrip(b"-\r\n\t ")[:1] == b"{" and b"\\u" in part:
-        part = _SURROGATE_PAIR.sub(_join_surrogates, part)
-    yield Document(part, line)
+def _separators(data: bytes) -> Iterator[int]:
+    """Where lines begin that are `---`, alone or before a blank."""
+    position = 0 if data.startswith(b"---") else _next_dashes(data, 0)
+    while position >= 0:
+        if data[position + 3 : position + 4] in (b"", b" ", b"\t", b"\r", b"\n"):
+            yield position
+        position = _next_dashes(data, position + 3)
 
 
-def _join_surrogates(match: re.Match[bytes]) -> bytes:
+def _next_dashes(data: bytes, start: int) -> int:
+    found = data.find(b"\n---", start)
+    return found + 1 if found >= 0 else -1
+
+
+def _yaml_escapes(document: bytes) -> bytes:
     """JSON writes a character beyond U+FFFF as two escapes, for which YAML has one of its own."""
-    high, low = int(match[2], 16), int(match[3], 16)
-    return match[1] + b"\\U%08X" % (0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))
+    if (b"\\ud" in document or b"\\uD" in document) and document.lstrip(b"-\r\n\t ")[:1] == b"{":
+        return _ESCAPE.sub(_yaml_escape, document)
+    return document
+
+
+def _yaml_escape(match: re.Match[bytes]) -> bytes:
+    if match[1] is None:
+        return match[0]
+    high, low = int(match[1], 16), int(match[2], 16)
+    return b"\\U%08X" % (0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))
+
+
+def _only_directives(data: bytes) -> bool:
+    """Whether this is no document but the `%YAML` line before the first one."""
+    if data[:1] != b"%" and b"\n%" not in data:
+        return False
+    return all(not line.strip() or line[:1] in (b"%", b"#") for line in data.splitlines())
 
 
 class _Composer:
@@ -155,7 +174,7 @@ class _Composer:
                 container, key = value, None
                 continue
             elif kind in ends:
-                value = self.merged(container) if _MERGE in container and kind is ends[0] else container
+                value = self.merged(container) if kind is ends[0] and _MERGE in container else container
                 container, key, key_line, anchor, before, line = stack.pop()
                 if anchor is not None:
                     self.anchors[anchor] = (value, self.nodes - before)
@@ -163,6 +182,9 @@ class _Composer:
                 if kind is yaml.AliasEvent:
                     line = first_line + event.start_mark.line
                     value = self.alias(event, line)
+                    if type(container) is dict and key is None:
+                        key, key_line = self.key(container, value, event, line), line
+                        continue
                 elif kind is yaml.StreamEndEvent:
                     return root
                 else:
@@ -204,17 +226,17 @@ class _Composer:
     def tag(self, tag: str | None, line: int) -> Any:
         """The Python type that a tag stands for. Raises YamlError for tags that JSON has no form for."""
         if tag not in _TAGS:
-            raise YamlError(line, f"the tag {tag} is not known; leave it out")
+            raise YamlError(line, f"the tag {tag[:40]} is not known; leave it out" if tag else "empty tag")
         return _TAGS[tag]
 
     def key(self, container: dict[str, Node], value: Any, event: Any, line: int) -> str:
         """A key as JSON has it: text. Raises YamlError when it is there already."""
-        if value is None:
-            key = "null"
-        elif isinstance(value, Plain):
+        if isinstance(value, Plain):
             key = str(value.value).lower() if isinstance(value.value, bool) else str(value.value)
-        else:
+        elif isinstance(value, str):
             key = value
+        else:
+            raise YamlError(line, "a key must be text")
         if key in container:
             raise YamlError(line, f"the key {key!r} is given twice (first in line {container[key][1]})")
         return key
@@ -232,7 +254,10 @@ class _Composer:
     def alias(self, event: Any, line: int) -> Any:
         """What an alias stands for. Raises YamlError for an unknown one, one inside itself, or too many."""
         if event.anchor not in self.anchors:
-            raise YamlError(line, f"the alias *{event.anchor} has no anchor &{event.anchor} before it")
+            name = event.anchor
+            raise YamlError(
+                line, f'no anchor &{name} before this; text that begins with * must be in quotes: "*{name}"'
+            )
         anchored = self.anchors[event.anchor]
         if anchored is None:
             raise YamlError(line, f"the alias *{event.anchor} stands inside what it stands for")
@@ -256,12 +281,20 @@ class _Composer:
 
 
 def _explain(error: yaml.MarkedYAMLError, data: bytes) -> str:
-    """A parser's complaint in words that say what to do."""
-    problem = str(error.problem or error.context or "not readable as YAML")
+    """A parser's complaint, with what people have usually written when they hear it."""
+    problem = str(error.problem or error.context or "unknown problem")
     mark = error.problem_mark
-    if mark is not None:
-        lines = data.split(b"\n")
-        text = lines[mark.line] if mark.line < len(lines) else b""
-        if b"\t" in text[: len(text) - len(text.lstrip())] or "'\\t'" in problem:
-            return "a tab cannot indent; use blanks"
-    return f"not readable as YAML: {problem}"
+    lines = data.split(b"\n") if mark is not None else []
+    line = lines[mark.line] if mark is not None and mark.line < len(lines) else b""
+    indentation = line[: len(line) - len(line.lstrip())]
+    text = line.decode("utf-8", "replace")[mark.column :] if mark is not None else ""
+    if b"\t" in indentation:
+        return "a tab cannot indent; use blanks"
+    if "cannot start any token" in problem and text:
+        return f"text that begins with {text[0]} must be in quotes"
+    if error.context == "while scanning an alias":
+        return 'text that begins with * must be in quotes: "*"'
+    if "mapping values are not allowed" in problem:
+        return "a colon where no key can be: check the indentation; text with a colon and a blank in it needs quotes"
+    context = f" {error.context}" if error.context else ""
+    return f"not readable as YAML: {problem}{context}"

@@ -6,6 +6,7 @@ integers, `12:30:45` and dates are text. Only this grammar is here; structure is
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ _NOT_FINITE = frozenset(
 _INTEGER = re.compile(r"[-+]?(?:0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO]?[0-7]+|0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _MAX_DIGITS = 400
-"""No number that a resource can hold is longer; Python's own conversion is quadratic in the digits."""
+"""No number of a resource is longer; reading one takes time that grows with the square of its digits."""
 
 
 class NotAValue(Exception):
@@ -53,14 +54,13 @@ def resolve_plain(text: str) -> str | Plain | None:
     if text in _NOT_FINITE:
         raise NotAValue(f"{text} is a number that JSON cannot hold; put text in quotes")
     digits = text if text[0] == "." else text.replace("_", "")
-    if _INTEGER.fullmatch(digits) and len(digits) <= _MAX_DIGITS:
-        return Plain(text, _integer(digits))
-    if _FLOAT.fullmatch(digits) and len(digits) <= _MAX_DIGITS:
-        number = float(digits)
-        if number - number != 0:
-            raise NotAValue(f"{text} is too large for a number; put text in quotes")
-        return Plain(text, number)
-    return text
+    whole = _INTEGER.fullmatch(digits)
+    if not whole and not _FLOAT.fullmatch(digits):
+        return text
+    number = math.inf if len(digits) > _MAX_DIGITS else _integer(digits) if whole else float(digits)
+    if number in (math.inf, -math.inf):
+        raise NotAValue(f"{text[:40]} is too large for a number; put text in quotes")
+    return Plain(text, number)
 
 
 def _integer(digits: str) -> int:
