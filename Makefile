@@ -14,7 +14,7 @@ help:  ## Show the targets
 
 setup: $(READY)  ## Make .venv with everything that the other targets need
 
-$(READY): pyproject.toml setup.py constraints.txt $(wildcard extauthz/server/native/*.c extauthz/server/native/*.h)
+$(READY): pyproject.toml setup.py constraints.txt $(wildcard extauthz/*/native/*.[ch] extauthz/checkapi/*.c)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(MAKE) --no-print-directory native-tools
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'

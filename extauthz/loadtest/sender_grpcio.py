@@ -21,7 +21,6 @@ from extauthz.loadtest.sender import Numbers, Payloads, Tls, Wire
 _OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 50),
     ("grpc.enable_retries", 0),
     ("grpc.max_receive_message_length", -1),
