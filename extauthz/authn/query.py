@@ -21,11 +21,11 @@ def read(path: str) -> Parameters:
     pieces = query.split("&")
     if not pieces[-1]:
         pieces.pop()
-    parameters: Parameters = []
-    for piece in pieces:
-        name, _, value = piece.partition("=")
-        parameters.append((_decode(name), _decode(value)))
-    return parameters
+    parts = (piece.partition("=") for piece in pieces)
+    # Most queries hold nothing encoded, and a hostile one is 60 KiB of pieces: no calls for each of them.
+    if "%" not in query:
+        return [(name, value) for name, _, value in parts]
+    return [(_decode(name), _decode(value)) for name, _, value in parts]
 
 
 def without(path: str, name: str) -> str:
