@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated
 
 import typer
@@ -16,7 +16,7 @@ from extauthz.cli import options
 from extauthz.cli.output import EXIT_NEGATIVE, problem_lines
 from extauthz.errors import PolicyError, Problem, Severity
 from extauthz.istio.lint import lint
-from extauthz.istio.load import load
+from extauthz.istio.load import survey
 from extauthz.istio.workload import Workload
 from extauthz.key_lint import lint_keys
 
@@ -49,18 +49,19 @@ def command(
 
 
 def _problems(paths: Sequence[str], given: AuthorizerOptions) -> list[Problem]:
+    loaded, found = survey(paths, policies_required=False)
+    problems = list(found)
     try:
-        loaded = load(paths)
+        # Without a workload: what cannot be compiled is an error in any policy.
+        Authorizer(loaded.resources, replace(given, workload=None))
     except PolicyError as error:
-        return list(error.problems)
-    found = [*loaded.warnings]
-    try:
-        Authorizer(loaded.resources, given)
-    except PolicyError as error:
-        found.extend(error.problems)
-    found.extend(lint(loaded.resources, workload=given.workload, root_namespace=given.root_namespace))
-    found.extend(lint_keys(loaded.resources, time.time()))
-    return sorted(found, key=lambda problem: (problem.file, problem.line, problem.field))
+        problems.extend(error.problems)
+    # Warnings look at how resources go together, so they wait until all of them can be read.
+    if not any(problem.severity is Severity.ERROR for problem in problems):
+        problems.extend(lint(loaded.resources, workload=given.workload, root_namespace=given.root_namespace))
+        problems.extend(lint_keys(loaded.resources, time.time()))
+    order = {file: place for place, file in enumerate(loaded.files)}
+    return sorted(problems, key=lambda problem: (order.get(problem.file, -1), problem.line, problem.field))
 
 
 def _count(number: int, what: str) -> str:

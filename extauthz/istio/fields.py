@@ -5,8 +5,8 @@ Problems are collected, not raised: one reading finds everything that is wrong. 
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from extauthz.errors import Problem
@@ -14,18 +14,50 @@ from extauthz.istio.resources import FieldPath, field_text
 from extauthz.istio.yaml_reader import Node
 from extauthz.istio.yaml_scalars import Plain
 
+_NO_MAPPING = "must be a mapping (lines of `name: value`), found {}"
+
+NO_PLACES: Mapping[str, str] = MappingProxyType({})
+
+MAX_NAME = 80
+"""Names are compared with no more than this of what was written."""
+
+MAX_HINTS = 200
+"""After so many problems no more names are compared: it takes its time."""
+
+MAX_LISTED = 12
+"""Known names are listed when there are no more than this."""
+
+MAX_QUOTED = 40
+"""Longer text is not repeated in a problem."""
+
 
 def kind_of(value: Any) -> str:
     """What a value is, in plain words."""
     if value is None:
         return "nothing"
     if isinstance(value, str):
-        return f"the text {value!r}" if len(value) <= 40 else "a text"
+        return f"the text {value!r}" if len(value) <= MAX_QUOTED else "a text"
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
         return "a list"
     return str(value)
+
+
+def _example(value: Any) -> str:
+    return value.text if isinstance(value, Plain) else repr(value) if len(value) <= MAX_QUOTED else "..."
+
+
+def close_to(name: str, known: Iterable[str]) -> str:
+    """The known name that was probably meant: the same but for case and underscores, else a similar one; or empty."""
+    names = list(dict.fromkeys(known))
+    bare = name.replace("_", "").lower()
+    for candidate in names:
+        if candidate.replace("_", "").lower() == bare:
+            return candidate
+    from difflib import get_close_matches  # costs start-up time, and is wanted for mistakes only
+
+    return next(iter(get_close_matches(name[:MAX_NAME], names, n=1)), "")
 
 
 class Fields:
@@ -42,7 +74,7 @@ class Fields:
         if isinstance(value, dict):
             self.members = value
         elif value is not None:
-            self.report((), self.line, f"must be a mapping, found {kind_of(value)}", "wrong-type")
+            self.report((), self.line, _NO_MAPPING.format(kind_of(value)), "wrong-type")
 
     def report(self, path: FieldPath, line: int, reason: str, code: str) -> None:
         """Note a problem with the field at `path` below this mapping."""
@@ -68,10 +100,12 @@ class Fields:
 
     def texts(self, name: str) -> tuple[str, ...]:
         """A list of strings."""
-        value, line = self.take(name)
-        return tuple(
-            self._text(item, item_line, (name, index)) for index, (item, item_line) in self._list(value, line, name)
-        )
+        return self._texts(name, *self.take(name))
+
+    def text_lists(self, names: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+        """Those of several lists of strings that are there, under other names: `names` gives them."""
+        self.known.extend(names)
+        return {names[name]: self._texts(name, *node) for name, node in self.members.items() if name in names}
 
     def flag(self, name: str) -> bool | None:
         """A boolean, None when absent."""
@@ -113,19 +147,32 @@ class Fields:
             else:
                 yield Fields(self.file, self.problems, node, (*self.path, name, index))
 
-    def done(self) -> None:
-        """Report every field that was not asked for, with the name that was probably meant."""
+    def done(self, places: Mapping[str, str] = NO_PLACES) -> None:
+        """Report every field that was not asked for, with the name that was probably meant, or the place where a field
+        of this name belongs."""
         for name, (_, line) in self.members.items():
-            if name in self.known:
-                continue
-            reason = "unknown field"
-            same = [known for known in self.known if known.replace("_", "").lower() == name.replace("_", "").lower()]
-            close = same or difflib.get_close_matches(name, self.known, n=1)
-            if close:
-                reason += f"; did you mean {close[0]}?"
-            elif len(self.known) <= 12:
-                reason += f"; known are {', '.join(dict.fromkeys(self.known))}"
-            self.report((name,), line, reason, "unknown-field")
+            if name not in self.known:
+                self.report((name,), line, f"unknown field{self._hint(name, places)}", "unknown-field")
+
+    def _hint(self, name: str, places: Mapping[str, str]) -> str:
+        if name in places:
+            return f"; it belongs into {places[name]}"
+        if len(self.problems) > MAX_HINTS:
+            return ""
+        if close := close_to(name, self.known):
+            return f"; did you mean {close}?"
+        if place := close_to(name, places):
+            return f"; did you mean {place}, in {places[place]}?"
+        names = list(dict.fromkeys(self.known))
+        return f"; known are {', '.join(names)}" if 0 < len(names) <= MAX_LISTED else ""
+
+    def _texts(self, name: str, value: Any, line: int) -> tuple[str, ...]:
+        return tuple(
+            [
+                item if type(item) is str else self._text(item, item_line, (name, index))
+                for index, (item, item_line) in self._list(value, line, name)
+            ]
+        )
 
     def _text(self, value: Any, line: int, path: FieldPath) -> str:
         if isinstance(value, str):
@@ -150,12 +197,13 @@ class Fields:
         if isinstance(value, list):
             return enumerate(value)
         if value is not None:
-            self.report((name,), line, f"must be a list, found {kind_of(value)}", "wrong-type")
+            instead = "begin each entry with `- `" if isinstance(value, dict) else f"write [{_example(value)}]"
+            self.report((name,), line, f"must be a list, found {kind_of(value)}; {instead}", "wrong-type")
         return iter(())
 
     def _map(self, value: Any, line: int, name: str) -> dict[str, Node]:
         if isinstance(value, dict):
             return value
         if value is not None:
-            self.report((name,), line, f"must be a mapping, found {kind_of(value)}", "wrong-type")
+            self.report((name,), line, _NO_MAPPING.format(kind_of(value)), "wrong-type")
         return {}

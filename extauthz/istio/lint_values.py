@@ -96,6 +96,14 @@ def request_principal(value: str) -> Iterator[Finding]:
         )
 
 
+def principal(value: str) -> Iterator[Finding]:
+    """A value of `principals`: Istio writes `spiffe://` before it."""
+    yield from stars(value)
+    bare = value.removeprefix("spiffe://")
+    if bare != value:
+        yield "never-matches", f"{value!r} never matches: principals are written without spiffe://; write {bare!r}"
+
+
 def server_name(value: str) -> Iterator[Finding]:
     """A value of connection.sni."""
     if value != value.lower():
@@ -119,15 +127,14 @@ FIELDS: Mapping[str, Check] = {
     "paths": path,
     "ports": port,
     "request_principals": request_principal,
-    "principals": stars,
-    "namespaces": lambda value: iter(()),
+    "principals": principal,
 }
 """What to look at, by field of a source or operation; their `not` forms likewise."""
 
 KEYS: Mapping[str, Check] = {
     "request.auth.principal": request_principal,
     "connection.sni": server_name,
-    "source.principal": stars,
+    "source.principal": principal,
     "destination.port": port,
 }
 """The same by key of a condition; request.headers[...] and request.auth.claims[...] are looked at by their prefix."""

@@ -1,18 +1,16 @@
-"""Files -> resources: which files, which documents, and every problem in all of them at once."""
+"""Files -> resources, with every problem in all of them at once: documents, lists, kinds, duplicates, validation."""
 
 from __future__ import annotations
 
-import os
-import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, TypeVar
 
 from extauthz.errors import PolicyError, Problem, Severity
 from extauthz.istio.crd import near_miss, reader
 from extauthz.istio.fields import Fields, kind_of
+from extauthz.istio.files import SUFFIXES, contents, policy_files, shown
 from extauthz.istio.resources import (
     AnyResource,
     AuthorizationPolicy,
@@ -27,10 +25,10 @@ from extauthz.istio.resources import (
 from extauthz.istio.validate import validate
 from extauthz.istio.yaml_reader import Document, Node, YamlError, documents
 
-SUFFIXES = (".yaml", ".yml", ".json")
-MAX_FILE_BYTES = 64 * 1024 * 1024
+__all__ = ["SUFFIXES", "Loaded", "load", "load_policies"]
+
 MAX_LIST_DEPTH = 4
-STDIN = "-"
+"""Lists of lists are followed no deeper."""
 
 R = TypeVar("R", bound=AnyResource)
 
@@ -45,17 +43,87 @@ class Loaded:
     files: tuple[str, ...] = ()
 
 
+def load_policies(paths: Sequence[str]) -> Resources:
+    """Istio resources from files and directories. Raises PolicyError with every problem of every file."""
+    return load(paths).resources
+
+
+def load(paths: Sequence[str], *, stdin: IO[str] | None = None, policies_required: bool = True) -> Loaded:
+    """Read files, directories (searched for *.yaml, *.yml and *.json) and `-` (stdin).
+
+    Multi-document files and lists are read; kinds that do not concern us are counted in `ignored`. Raises PolicyError
+    with everything that is wrong in all of them: unreadable files, YAML, unknown fields, what istiod would refuse; and,
+    unless `policies_required` is False, when there is neither a RequestAuthentication nor an AuthorizationPolicy.
+    """
+    loaded, problems = survey(paths, stdin=stdin, policies_required=policies_required)
+    if any(problem.severity is Severity.ERROR for problem in problems):
+        raise PolicyError(problems)
+    return loaded
+
+
+def survey(
+    paths: Sequence[str], *, stdin: IO[str] | None = None, policies_required: bool = True
+) -> tuple[Loaded, tuple[Problem, ...]]:
+    """As `load`, but give the resources that are sound, and beside them every problem of the others."""
+    reading = _Reading()
+    files = policy_files(paths, reading.problems)
+    for file in files:
+        data = contents(file, stdin, reading.problems)
+        if data is not None:
+            reading.file(shown(file), data)
+    reading.last.forget()
+    resources = _by_kind(reading.resources)
+    problems = reading.problems
+    if not problems and not _sufficient(resources, policies_required):
+        where = ", ".join(shown(path) for path in paths) or "no path given"
+        what = "RequestAuthentication or AuthorizationPolicy" if policies_required else "resource of Istio"
+        problems.append(Problem(where, 0, "", f"no {what} found; name files with policies", code="no-resources"))
+    order = {shown(file): place for place, file in enumerate(files)}
+    problems.sort(key=lambda problem: (order.get(problem.file, -1), problem.line))
+    warnings = tuple([problem for problem in problems if problem.severity is Severity.WARNING])
+    return Loaded(resources, warnings, dict(reading.ignored), tuple(files)), tuple(problems)
+
+
+def _sufficient(resources: Resources, policies_required: bool) -> bool:
+    if resources.request_authentications or resources.authorization_policies:
+        return True
+    return not policies_required and resources != Resources()
+
+
+class _LastRead:
+    """The documents that were read last, so that the lines of many fields of one document cost one reading."""
+
+    __slots__ = ("_last",)
+
+    def __init__(self) -> None:
+        self._last: tuple[tuple[Document, Node | None], ...] = ()
+
+    def node(self, document: Document) -> Node | None:
+        """The document's root. Raises YamlError."""
+        for known, node in self._last:
+            if known is document:
+                return node
+        # Two, because the places of a duplicate are in two documents.
+        self._last = ((document, document.read()), *self._last[:1])
+        return self._last[0][1]
+
+    def forget(self) -> None:
+        """Free the memory."""
+        self._last = ()
+
+
 @dataclass(frozen=True, slots=True)
 class DocumentOrigin:
     """A place in a document. Lines are looked up by reading it again: they are wanted for few resources."""
 
     file: str
     document: Document
-    prefix: FieldPath = ()
+    prefix: FieldPath
+    last: _LastRead
 
     def line(self, path: FieldPath = ()) -> int:
         """The line of the field at `path`, or of the nearest field around it that is there."""
-        node = self.document.read()
+        node = self.last.node(self.document)
         line = node[1] if node is not None else self.document.first_line
         for step in (*self.prefix, *path):
             value = node[0] if node is not None else None
@@ -69,146 +137,97 @@ class DocumentOrigin:
         return line
 
 
-def load_policies(paths: Sequence[str]) -> Resources:
-    """Istio resources from files and directories. Raises PolicyError with every problem of every file."""
-    return load(paths).resources
+class _Reading:
+    """What has been found so far."""
 
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self.resources: list[AnyResource] = []
+        self.ignored: Counter[str] = Counter()
+        self.last = _LastRead()
+        self._places: dict[tuple[str, str, str], AnyResource] = {}
 
-def load(paths: Sequence[str], *, stdin: IO[str] | None = None) -> Loaded:
-    """Read files, directories (searched for *.yaml, *.yml and *.json) and `-` (stdin).
+    def file(self, name: str, data: bytes) -> None:
+        """Take in the documents of a file."""
+        try:
+            for document in documents(data):
+                self._document(name, document)
+        except YamlError as error:
+            self.problems.append(Problem(name, error.line, "", error.reason, code="yaml"))
 
-    Multi-document files and lists are read; kinds that do not concern us are counted in `ignored`. Raises PolicyError
-    with everything that is wrong in all of them: unreadable files, YAML, unknown fields, what istiod would refuse.
-    """
-    problems: list[Problem] = []
-    ignored: Counter[str] = Counter()
-    found: list[AnyResource] = []
-    files = _files(paths, problems)
-    for file in files:
-        for document, node in _read(file, stdin, problems):
-            found.extend(_resources(file, document, node, (), problems, ignored))
-    _report_duplicates(found, problems)
-    resources = _by_kind(found)
-    if not problems:
-        problems.extend(validate(resources))
-    if not found and not problems:
-        where = ", ".join(paths) or "no path given"
-        problems.append(
-            Problem(where, 0, "", "no Istio resources found; name files with policies", code="no-resources")
-        )
-    if any(problem.severity is Severity.ERROR for problem in problems):
-        raise PolicyError(sorted(problems, key=lambda problem: (problem.file, problem.line)))
-    return Loaded(resources, tuple(problems), dict(ignored), tuple(files))
-
-
-def _files(paths: Sequence[str], problems: list[Problem]) -> list[str]:
-    """The files that paths stand for, each once (a ConfigMap's directory shows each of them by several paths)."""
-    files: dict[str, str] = {}
-    for path in paths:
-        if path == STDIN:
-            files.setdefault(STDIN, STDIN)
-            continue
-        place = Path(path)
-        if place.is_dir():
-            names = sorted(_search(place, problems))
-            if not names:
-                kinds = ", ".join(f"*{suffix}" for suffix in SUFFIXES)
-                problems.append(Problem(path, 0, "", f"no policy files in this directory ({kinds})", code="no-files"))
-        else:
-            names = [path]
-        for name in names:
-            files.setdefault(os.path.realpath(name), name)
-    return list(files.values())
-
-
-def _search(directory: Path, problems: list[Problem]) -> Iterator[str]:
-    """Policy files below a directory. Hidden directories are left out: the files in a ConfigMap's `..data` are linked
-    to from beside it."""
-
-    def report(error: OSError) -> None:
-        name = str(error.filename or directory)
-        problems.append(Problem(name, 0, "", f"cannot be read: {error.strerror}", code="unreadable"))
-
-    for place, subdirectories, names in os.walk(directory, onerror=report):
-        subdirectories[:] = sorted(name for name in subdirectories if not name.startswith("."))
-        yield from (os.path.join(place, name) for name in names if name.endswith(SUFFIXES) and not name.startswith("."))
-
-
-def _read(file: str, stdin: IO[str] | None, problems: list[Problem]) -> Iterator[tuple[Document, Node]]:
-    name = "<stdin>" if file == STDIN else file
-    try:
-        if file == STDIN:
-            source = sys.stdin if stdin is None else stdin
-            data = source.read(MAX_FILE_BYTES + 1).encode("utf-8", "surrogateescape")
-        else:
-            with open(file, "rb") as opened:
-                data = opened.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        problems.append(Problem(name, 0, "", f"cannot be read: {error.strerror}", code="unreadable"))
-        return
-    if len(data) > MAX_FILE_BYTES:
-        problems.append(Problem(name, 0, "", f"larger than {MAX_FILE_BYTES} bytes", code="too-large"))
-        return
-    try:
-        for document in documents(data):
-            try:
-                node = document.read()
-            except YamlError as error:
-                problems.append(Problem(name, error.line, "", error.reason, code="yaml"))
-                continue
-            if node is not None and node[0] is not None:
-                yield document, node
-    except YamlError as error:
-        problems.append(Problem(name, error.line, "", error.reason, code="yaml"))
-
-
-def _resources(
-    file: str, document: Document, node: Node, path: FieldPath, problems: list[Problem], ignored: Counter[str]
-) -> Iterator[AnyResource]:
-    """The resource that a node is, or those of the list that it is."""
-    name = "<stdin>" if file == STDIN else file
-    value, line = node
-    if not isinstance(value, dict):
-        reason = f"a Kubernetes resource is a mapping, found {kind_of(value)}"
-        problems.append(Problem(name, line, "", reason, code="wrong-type"))
-        return
-    api_version, kind = (value.get(member, (None, line))[0] for member in ("apiVersion", "kind"))
-    if not isinstance(api_version, str) or not isinstance(kind, str):
-        missing = "kind" if isinstance(api_version, str) else "apiVersion"
-        problems.append(Problem(name, line, missing, "a Kubernetes resource needs apiVersion and kind", code="no-kind"))
-        return
-    items, _ = value.get("items", (None, line))
-    if kind.endswith("List") and isinstance(items, list):
-        if len(path) >= 2 * MAX_LIST_DEPTH:
-            problems.append(Problem(name, line, "", "lists of lists are nested too deeply", code="yaml"))
+    def _document(self, name: str, document: Document) -> None:
+        try:
+            node = self.last.node(document)
+        except YamlError as error:
+            self.problems.append(Problem(name, error.line, "", error.reason, code="yaml"))
             return
-        for index, item in enumerate(items):
-            yield from _resources(file, document, item, (*path, "items", index), problems, ignored)
-        return
-    read = reader(api_version, kind)
-    if read is not None:
-        yield read(Fields(name, problems, node), DocumentOrigin(name, document, path))
-    elif reason := near_miss(api_version, kind):
-        problems.append(Problem(name, value["kind"][1], "kind", reason, code="unknown-kind"))
-    else:
-        ignored[kind] += 1
+        if node is None:
+            return
+        for origin, api_version, kind, item in self._items(DocumentOrigin(name, document, (), self.last), node):
+            self._resource(origin, api_version, kind, item)
 
+    def _items(
+        self, origin: DocumentOrigin, node: Node, inherited: tuple[str, str] = ("", "")
+    ) -> Iterator[tuple[DocumentOrigin, str, str, Node]]:
+        """A document itself or, when it is a list, its items; in a typed list they may leave their kind out."""
+        value, line = node
+        if not isinstance(value, dict):
+            reason = f"a Kubernetes resource is a mapping, found {kind_of(value)}"
+            self.problems.append(Problem(origin.file, line, "", reason, code="wrong-type"))
+            return
+        api_version, kind = (
+            value.get(member, (default or None, line))[0]
+            for member, default in zip(("apiVersion", "kind"), inherited, strict=True)
+        )
+        if not isinstance(api_version, str) or not isinstance(kind, str):
+            missing = "kind" if isinstance(api_version, str) else "apiVersion"
+            reason = "a Kubernetes resource needs apiVersion and kind"
+            self.problems.append(Problem(origin.file, line, missing, reason, code="no-kind"))
+            return
+        items, _ = value.get("items", (None, line))
+        if not kind.endswith("List") or not isinstance(items, list | None):
+            yield origin, api_version, kind, node
+        elif len(origin.prefix) >= 2 * MAX_LIST_DEPTH:
+            self.problems.append(Problem(origin.file, line, "", "too many lists inside each other", code="yaml"))
+        else:
+            of_items = (api_version, kind.removesuffix("List")) if kind != "List" else ("", "")
+            for index, item in enumerate(items or ()):
+                prefix: FieldPath = (*origin.prefix, "items", index)
+                place = DocumentOrigin(origin.file, origin.document, prefix, origin.last)
+                yield from self._items(place, item, of_items)
 
-def _report_duplicates(resources: Iterable[AnyResource], problems: list[Problem]) -> None:
-    seen: dict[tuple[str, str, str], AnyResource] = {}
-    for resource in resources:
+    def _resource(self, origin: DocumentOrigin, api_version: str, kind: str, node: Node) -> None:
+        read = reader(api_version, kind)
+        if read is None:
+            if reason := near_miss(api_version, kind):
+                line = node[0].get("kind", node)[1]
+                self.problems.append(Problem(origin.file, line, "kind", reason, code="unknown-kind"))
+            else:
+                self.ignored[kind] += 1
+            return
+        before = len(self.problems)
+        resource = read(Fields(origin.file, self.problems, node), origin)
+        self._report_duplicate(kind, resource)
+        if not self._errors_since(before):
+            self.problems.extend(validate(resource))
+        if not self._errors_since(before):
+            self.resources.append(resource)
+
+    def _errors_since(self, before: int) -> bool:
+        return any(problem.severity is Severity.ERROR for problem in self.problems[before:])
+
+    def _report_duplicate(self, kind: str, resource: AnyResource) -> None:
         metadata = resource.metadata
-        kind = type(resource).__name__
-        first = seen.setdefault((kind, metadata.namespace, metadata.name), resource)
+        first = self._places.setdefault((kind, metadata.namespace, metadata.name), resource)
         if first is not resource and metadata.name:
             place = f"{first.origin.file}:{first.origin.line(('metadata', 'name'))}"
             reason = f"{kind} {metadata.namespace}/{metadata.name} is already defined at {place}"
-            problems.append(resource.problem(("metadata", "name"), reason, code="duplicate"))
+            self.problems.append(resource.problem(("metadata", "name"), reason, code="duplicate"))
 
 
 def _by_kind(resources: Sequence[AnyResource]) -> Resources:
     def of(kind: type[R]) -> tuple[R, ...]:
-        return tuple(resource for resource in resources if isinstance(resource, kind))
+        return tuple([resource for resource in resources if isinstance(resource, kind)])
 
     return Resources(
         of(RequestAuthentication),

@@ -78,3 +78,65 @@ def test_wrong_usage_is_told_apart(tmp_path):
     assert extauthz("validate").returncode == 2
     assert extauthz("validate", "--workload", "x y", str(tmp_path)).returncode == 2
     assert extauthz("validate", str(tmp_path / "missing")).returncode == 1
+
+
+UNMET = """\
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: p, namespace: shop}
+spec:
+  rules:
+  - to: [{operation: {methods: [get]}}]
+"""
+
+
+def test_json_has_one_object_for_each_problem(tmp_path):
+    (tmp_path / "p.yaml").write_text(UNMET)
+    done = extauthz("validate", "--json", str(tmp_path))
+    (problem,) = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert problem.pop("reason").endswith("write 'GET'")
+    assert problem == {
+        "file": f"{tmp_path}/p.yaml",
+        "line": 6,
+        "field": "spec.rules[0].to[0].operation.methods[0]",
+        "severity": "warning",
+        "code": "never-matches",
+    }
+
+
+def test_json_of_clean_policies_is_an_empty_list(tmp_path):
+    (tmp_path / "p.yaml").write_text(UNMET.replace("get", "GET"))
+    assert json.loads(extauthz("validate", "--json", str(tmp_path)).stdout) == []
+
+
+def test_problems_are_sorted_by_file_and_line(tmp_path):
+    for name in ("b.yaml", "a.yaml"):
+        policy = UNMET.replace("name: p", f"name: {name[0]}").replace("[get]", "[get], ports: [x]")
+        (tmp_path / name).write_text(policy + policy.replace("apiVersion", "---\napiVersion", 1).replace("[x]", "['']"))
+    lines = extauthz("validate", str(tmp_path)).stdout.splitlines()[:-1]
+    places = [(line.split(":")[0], int(line.split(":")[1])) for line in lines]
+    assert places == sorted(places)
+    assert {place[0] for place in places} == {f"{tmp_path}/a.yaml", f"{tmp_path}/b.yaml"}
+
+
+def test_a_workload_narrows_the_warnings_to_what_applies_to_it(tmp_path):
+    (tmp_path / "p.yaml").write_text(UNMET)
+    assert "write 'GET'" in extauthz("validate", "--workload", "shop/app=a", str(tmp_path)).stdout
+    elsewhere = extauthz("validate", "--workload", "other/app=a", str(tmp_path)).stdout
+    assert "no policy applies to this workload" in elsewhere
+    assert "write 'GET'" not in elsewhere
+
+
+def test_another_root_namespace_applies_to_every_workload(tmp_path):
+    (tmp_path / "p.yaml").write_text(UNMET)
+    done = extauthz("validate", "--workload", "other/app=a", "--root-namespace", "shop", str(tmp_path))
+    assert "write 'GET'" in done.stdout
+
+
+def test_policies_can_come_from_standard_input(tmp_path):
+    command = [sys.executable, "-m", "extauthz", "validate", "-"]
+    done = subprocess.run(command, input=UNMET, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0
+    assert done.stdout.startswith("warning: <stdin>:6: ")
+    assert done.stdout.endswith("0 errors, 1 warning\n")

@@ -147,7 +147,7 @@ spec:
     tls: {mode: SIMPLE, sni: k, insecureSkipVerify: false}
     portLevelSettings: [{port: {number: 443}, tls: {mode: MUTUAL, clientCertificate: /c, privateKey: /k}}]
 """
-    resources = load([written(tmp_path, text)]).resources
+    resources = load([written(tmp_path, text)], policies_required=False).resources
     (entry,) = resources.service_entries
     assert entry.resolution is Resolution.STATIC
     assert entry.endpoints[0].ports == {"https": 8444}
@@ -172,7 +172,7 @@ spec:
         (POLICY.replace("DENY", "BLOCK"), "policy.yaml:7: spec.action: unknown value 'BLOCK'; one of ALLOW, DENY,"),
         (POLICY.replace('["/productpage"]', "/productpage"), "must be a list, found the text '/productpage'"),
         (POLICY.replace('["/productpage"]', "[5]"), 'must be text, found the number 5; write "5" in quotes'),
-        (POLICY.replace('notPaths: ["/productpage"]', ""), "give a operation with at least one field"),
+        (POLICY.replace('notPaths: ["/productpage"]', ""), "operation: must have at least one field (hosts, notHosts,"),
         (POLICY + "  - null\n", "spec.rules[1]: must not be empty"),
         (POLICY.replace("AuthorizationPolicy", "AuthorisationPolicy"), None),
         (POLICY.replace("AuthorizationPolicy", "authorizationpolicy"), "did you mean AuthorizationPolicy?"),
@@ -182,7 +182,7 @@ spec:
         ("kind: AuthorizationPolicy", "a Kubernetes resource needs apiVersion and kind"),
         ("- a", "a Kubernetes resource is a mapping, found a list"),
         ("a: [", "policy.yaml:2: not readable as YAML"),
-        ("", "no Istio resources found"),
+        ("", "no RequestAuthentication or AuthorizationPolicy found"),
         (REQUEST_AUTHENTICATION.replace("1m30s", "90"), "must be text"),
         (REQUEST_AUTHENTICATION.replace("1m30s", "90x"), "'90x' is no duration"),
     ],

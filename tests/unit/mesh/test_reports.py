@@ -25,7 +25,7 @@ POLICIES = """
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
 metadata: {name: a, namespace: foo}
-spec: {action: DENY, rules: [{to: [{operation: {paths: ["/x${y}"]}}]}]}
+spec: {action: DENY, rules: [{to: [{operation: {hosts: ["x${y}"]}}]}]}
 ---
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
