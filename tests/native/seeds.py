@@ -1,4 +1,7 @@
-"""HTTP/2 traffic to mutate: what gRPC clients send, and what only an attacker does. `python seeds.py DIRECTORY`."""
+"""HTTP/2 traffic to mutate: what gRPC clients send, and what only an attacker does. `python seeds.py DIRECTORY`.
+
+What Envoy, grpcio and h2load really send is in `recorded/` (see record.py).
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,7 @@ HEADERS = [
     ("content-type", "application/grpc"),
     ("grpc-timeout", "1S"),
 ]
+RECORDED = Path(__file__).parent / "recorded"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
@@ -99,6 +103,15 @@ def seeds() -> Iterator[bytes]:
     yield raw(HeadersFrame(1, block()[:5]), *[ContinuationFrame(1, block()[5:6])] * 200)
     yield raw(*[PingFrame(0, b"12345678")] * 200)
     yield raw(*[SettingsFrame(0, {3: 7})] * 200)
+    yield raw(*[PingFrame(0, b"12345678")] * 3000)
+    # The answer to the PING of a drain, and an answer that must wait for the window of its stream.
+    yield raw(PingFrame(0, b"drain..\0", flags=["ACK"]), headers, DataFrame(1, framed(b"x"), flags=["END_STREAM"]))
+    yield raw(
+        SettingsFrame(0, {SettingsFrame.INITIAL_WINDOW_SIZE: 3}),
+        headers,
+        DataFrame(1, framed(b"message!"), flags=["END_STREAM"]),
+        *[WindowUpdateFrame(1, 2)] * 4,
+    )
     yield raw(
         *(
             frame
@@ -112,20 +125,26 @@ def seeds() -> Iterator[bytes]:
     )
     yield raw(*[DataFrame(1, b"")] * 100)
     # An HPACK bomb: one large entry in the table, then thousands of references to it.
-    yield raw(HeadersFrame(1, b"\x40\x01a\x7f\xe1\x1e" + b"v" * 4000 + b"\xbe" * 12000, flags=["END_HEADERS"]))
+    yield raw(HeadersFrame(1, b"\x40\x01a\x7f\xa1\x1e" + b"v" * 4000 + b"\xbe" * 12000, flags=["END_HEADERS"]))
     yield b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
     yield PREFACE[:10]
 
 
-def write(directory: Path) -> list[Path]:
-    """Write every seed to a file of its own."""
+def every() -> list[bytes]:
+    """What is made here and what was recorded."""
+    return [*seeds(), *(file.read_bytes() for file in sorted(RECORDED.iterdir()))]
+
+
+def write(directory: Path, steering: bytes = b"") -> list[Path]:
+    """Write every seed to a file of its own, behind the bytes that steer the fuzzer (fuzz_session.c)."""
+    directory.mkdir(parents=True, exist_ok=True)
     files = []
-    for number, seed in enumerate(seeds()):
+    for number, seed in enumerate(every()):
         file = directory / f"seed-{number:02}"
-        file.write_bytes(seed)
+        file.write_bytes(steering + seed)
         files.append(file)
     return files
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    write(Path(sys.argv[1]), steering=b"\x3f\xff")

@@ -101,7 +101,7 @@ class NativeTransport:
         for one in self._sockets:
             self._server.listen(one.detach())
         self._sockets.clear()
-        self._thread = threading.Thread(target=self._server.serve, name="native-transport", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="native-transport", daemon=True)
         self._thread.start()
 
     def set_serving(self, serving: bool) -> None:
@@ -142,6 +142,15 @@ class NativeTransport:
             if name.startswith("refused_"):
                 found[f"refused_total:{name.removeprefix('refused_')}"] = value
         return found
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                self._server.serve()
+                return
+            except (SystemExit, KeyboardInterrupt):
+                # Raised by a handler. It ends its call, as any other error does, and nobody else's.
+                continue
 
     def _bind(self, address: Address) -> Address:
         listener = listeners.bind(address, mode=self._mode, share=self._share)

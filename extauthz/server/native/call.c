@@ -126,6 +126,12 @@ void stream_close(struct stream *stream)
 #define FIELD(name, value, length, flags) {(uint8_t *)(name), (uint8_t *)(value), sizeof(name) - 1, length, flags}
 #define CONSTANT(name, value) FIELD(name, value, sizeof(value) - 1, STATIC)
 
+/* What a callback of nghttp2 returns after submitting something: only want of memory can go wrong, and ends all. */
+static int submitted(int error)
+{
+    return error ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
+}
+
 /* nghttp2_data_source_read_callback: the next part of prefix and message, then the trailers. */
 static ssize_t read_answer(nghttp2_session *h2, int32_t id, uint8_t *out, size_t room, uint32_t *flags,
                            nghttp2_data_source *source, void *context)
@@ -146,7 +152,7 @@ static ssize_t read_answer(nghttp2_session *h2, int32_t id, uint8_t *out, size_t
     if (stream->sent == total) {
         static const nghttp2_nv trailers[] = {CONSTANT("grpc-status", "0")};
         *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
-        if (nghttp2_submit_trailer(h2, id, trailers, 1))
+        if (submitted(nghttp2_submit_trailer(h2, id, trailers, 1)))
             return NGHTTP2_ERR_CALLBACK_FAILURE;
     }
     return (ssize_t)written;
@@ -162,8 +168,7 @@ static int submit_message(struct stream *stream, const struct answer *answer)
     for (int i = 0; i < 4; i++)
         stream->prefix[1 + i] = (uint8_t)(answer->length >> (24 - 8 * i));
     const nghttp2_data_provider provider = {.source = {.ptr = stream}, .read_callback = read_answer};
-    return nghttp2_submit_response(stream->session->h2, stream->id, headers, 2, &provider) ? NGHTTP2_ERR_CALLBACK_FAILURE
-                                                                                           : 0;
+    return submitted(nghttp2_submit_response(stream->session->h2, stream->id, headers, 2, &provider));
 }
 
 static size_t percent_encode(const uint8_t *text, size_t length, char *out, size_t room)
@@ -198,8 +203,7 @@ static int fail(struct stream *stream, int status, const void *text, size_t leng
     stream->answered = true;
     stream_drop_message(stream);
     size_t count = sizeof headers / sizeof *headers - (status == UNIMPLEMENTED ? 0 : 1);
-    return nghttp2_submit_response(stream->session->h2, stream->id, headers, count, NULL) ? NGHTTP2_ERR_CALLBACK_FAILURE
-                                                                                          : 0;
+    return submitted(nghttp2_submit_response(stream->session->h2, stream->id, headers, count, NULL));
 }
 
 static int fail_with(struct stream *stream, uint64_t *counter, int status, const char *text)
@@ -214,7 +218,7 @@ static int refuse_http(struct stream *stream, uint64_t *counter, const char *sta
     const nghttp2_nv headers[] = {FIELD(":status", status, 3, NGHTTP2_NV_FLAG_NO_COPY_NAME)};
     ++*counter;
     stream->answered = true;
-    return nghttp2_submit_response(stream->session->h2, stream->id, headers, 1, NULL) ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
+    return submitted(nghttp2_submit_response(stream->session->h2, stream->id, headers, 1, NULL));
 }
 
 /* ---- a call, step by step ------------------------------------------------------------------------------------- */
@@ -279,7 +283,7 @@ int call_begin(struct stream *stream)
     struct core *core = stream->session->core;
     struct counters *counters = &core->counters;
     if (stream->header_bytes > core->limits.header_bytes)
-        return fail_with(stream, &counters->refused_headers, RESOURCE_EXHAUSTED, "Received header list larger than max");
+        return fail_with(stream, &counters->refused_headers, RESOURCE_EXHAUSTED, "Header list larger than max");
     if (!stream->is_post)
         return refuse_http(stream, &counters->refused_method, "405");
     if (!stream->is_grpc)
@@ -300,7 +304,7 @@ static int begin_message(struct stream *stream)
     struct counters *counters = &core->counters;
     const uint8_t *prefix = stream->prefix;
     if (prefix[0] == 1)
-        return fail_with(stream, &counters->refused_message_form, UNIMPLEMENTED, "Compressed messages are not supported");
+        return fail_with(stream, &counters->refused_message_form, UNIMPLEMENTED, "Compressed message");
     if (prefix[0])
         return fail_with(stream, &counters->refused_message_form, INTERNAL, "Malformed message prefix");
     stream->length =

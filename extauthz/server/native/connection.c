@@ -55,7 +55,7 @@ void connection_close(struct connection *connection)
     struct loop *loop = connection->loop;
     if (connection->fd < 0)
         return;
-    /* Not left to close(2): a child that was just forked may hold the socket open, and epoll would go on reporting it. */
+    /* Not left to close(2): a child that was just forked may hold the socket open, and epoll would still report it. */
     epoll_ctl(loop->epoll, EPOLL_CTL_DEL, connection->fd, NULL);
     close(connection->fd);
     connection->fd = -1;

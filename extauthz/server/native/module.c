@@ -157,9 +157,10 @@ static int open_loop(Server *self, const struct limits *limits)
 static int fill(Server *self, PyObject *arguments, PyObject *keywords)
 {
     static char *names[] = {
-        "handlers",     "probes",          "explain",      "message_bytes", "header_bytes", "streams",           "connections",
-        "in_flight",    "held_bytes",      "preface_seconds", "idle_seconds",  "call_seconds", "age_seconds",
-        "age_grace_seconds", NULL,
+        "handlers",   "probes",     "explain",         "message_bytes", "header_bytes", "streams",     "connections",
+        "in_flight",  "held_bytes", "preface_seconds", "idle_seconds",  "call_seconds", "age_seconds",
+        "age_grace_seconds",
+        NULL,
     };
     PyObject *handlers, *probes, *explainer;
     Py_ssize_t message_bytes, header_bytes, streams, connections, in_flight, held_bytes;
@@ -259,7 +260,8 @@ static int check_open(Server *self)
     return -1;
 }
 
-PyDoc_STRVAR(listen_doc, "listen(fd)\n--\n\nAccept connections from a listening socket, which the server owns from then on.");
+PyDoc_STRVAR(listen_doc, "listen(fd)\n--\n\n"
+             "Accept connections from a listening socket, which the server owns from then on.");
 
 static PyObject *server_listen(Server *self, PyObject *argument)
 {
@@ -271,8 +273,9 @@ static PyObject *server_listen(Server *self, PyObject *argument)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(serve_doc, "serve()\n--\n\nAnswer calls until drained or stopped. What a signal handler raises is raised here, and "
-                        "serve() may be called again.");
+PyDoc_STRVAR(serve_doc, "serve()\n--\n\n"
+             "Answer calls until drained or stopped. What a signal handler or a handler raises that is no Exception\n"
+             "is raised here, and serve() may be called again.");
 
 static PyObject *server_serve(Server *self, PyObject *unused)
 {
@@ -293,8 +296,9 @@ static PyObject *server_serve(Server *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(drain_doc, "drain(notice_seconds, seconds)\n--\n\nEnd gracefully: go on accepting for `notice_seconds`, then close the "
-                        "listeners and answer what is in flight, for at most `seconds`. Returns at once.");
+PyDoc_STRVAR(drain_doc, "drain(notice_seconds, seconds)\n--\n\n"
+             "End gracefully: accept for another `notice_seconds`, then close the listeners and answer what is in\n"
+             "flight, for at most `seconds`. Returns at once.");
 
 static PyObject *server_drain(Server *self, PyObject *arguments)
 {
@@ -305,7 +309,8 @@ static PyObject *server_drain(Server *self, PyObject *arguments)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(stop_doc, "stop()\n--\n\nEnd at once, calls in flight included. Returns at once.");
+PyDoc_STRVAR(stop_doc, "stop()\n--\n\n"
+             "End at once, calls in flight included. Returns at once.");
 
 static PyObject *server_stop(Server *self, PyObject *unused)
 {
@@ -316,7 +321,8 @@ static PyObject *server_stop(Server *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(close_doc, "close()\n--\n\nClose every socket. The server must not be serving, and is of no use afterwards.");
+PyDoc_STRVAR(close_doc, "close()\n--\n\n"
+             "Close every socket. The server must not be serving, and is of no use afterwards.");
 
 static PyObject *server_close(Server *self, PyObject *unused)
 {
@@ -331,7 +337,8 @@ static PyObject *server_close(Server *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(fileno_doc, "fileno()\n--\n\nA descriptor that wakes the loop when a byte is written to it (signal.set_wakeup_fd).");
+PyDoc_STRVAR(fileno_doc, "fileno()\n--\n\n"
+             "A descriptor that wakes the loop when a byte is written to it (signal.set_wakeup_fd).");
 
 static PyObject *server_fileno(Server *self, PyObject *unused)
 {
@@ -347,7 +354,8 @@ static int put(PyObject *counters, const char *name, uint64_t value)
     return result;
 }
 
-PyDoc_STRVAR(statistics_doc, "statistics()\n--\n\nCounters by name.");
+PyDoc_STRVAR(statistics_doc, "statistics()\n--\n\n"
+             "Counters by name.");
 
 static PyObject *server_statistics(Server *self, PyObject *unused)
 {

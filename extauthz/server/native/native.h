@@ -33,7 +33,7 @@ struct limits {
     size_t streams;        /* concurrent streams of a connection (SETTINGS_MAX_CONCURRENT_STREAMS) */
     size_t connections;    /* open at once; further ones are closed when accepted */
     size_t in_flight;      /* calls that wait together: found in one round; further ones: RESOURCE_EXHAUSTED */
-    size_t held_bytes;     /* unfinished messages and unsent answers of all connections; the largest holder is cut off */
+    size_t held_bytes;     /* unfinished messages and unsent answers of all connections; the largest holder goes */
     double preface_seconds;   /* from accept to the client's SETTINGS */
     double idle_seconds;      /* without a byte from the peer; then a graceful close */
     double call_seconds;      /* from a call's first header to its last byte, and for a full socket to take anything */
@@ -61,7 +61,7 @@ struct limits {
     X(sent_bytes_total)                                                                                                \
     X(refused_connection_limit)                                                                                        \
     X(refused_preface)        /* no HTTP/2 preface, or not in time */                                                  \
-    X(refused_protocol)       /* frames that break HTTP/2: each ends its stream or connection */                                           \
+    X(refused_protocol)       /* frames that break HTTP/2: each ends its stream or connection */                       \
     X(refused_flood)          /* connections ended for too many control frames */                                      \
     X(refused_held_bytes)     /* connections cut off as the largest holder of memory */                                \
     X(refused_stalled)        /* connections that did not take what was sent */                                        \
@@ -106,8 +106,6 @@ struct service {
     void (*release)(void *context, void *owner);
 };
 
-struct allocator; /* nghttp2_mem: what sessions allocate with, so that tests can make it fail. nghttp2 has malloc: its
-                     version 1.52 frees twice when an allocation of its own fails */
 struct session;
 struct stream;
 
@@ -118,7 +116,7 @@ struct core {
     struct service service;
     void *callbacks;          /* nghttp2_session_callbacks, owned */
     void *options;            /* nghttp2_option, owned */
-    const void *memory;       /* nghttp2_mem, borrowed; NULL: malloc */
+    const void *memory;       /* nghttp2_mem, borrowed; NULL: malloc. Only tests set it, to make allocations fail */
     struct stream *spare;     /* streams kept for the next calls, owned */
     size_t spares;
     size_t streams;           /* open now */
@@ -178,11 +176,11 @@ struct surroundings {
 
 struct loop;
 
-/* Returns NULL with errno. `limits` and `service` are copied, what they point at is borrowed. */
+/* Returns NULL with errno. What it is given is copied; what that points at is borrowed. */
 struct loop *loop_open(const struct limits *limits, const struct service *service, const struct surroundings *around);
 void loop_close(struct loop *loop);
 
-/* Accepts from `fd`, a listening socket, which the loop owns from then on. -1 with errno: `fd` is still the caller's. */
+/* Accepts from `fd`, a listening socket, which the loop owns from then on; at -1, with errno, the caller still does. */
 int loop_listen(struct loop *loop, int fd);
 
 enum { LOOP_ENDED = 0, LOOP_INTERRUPTED = 1, LOOP_FAILED = -1 };

@@ -1,7 +1,7 @@
 /* One HTTP/2 connection as a machine on nghttp2: bytes in, calls out, bytes out (native.h).
 
-   nghttp2 does the protocol, call.c the calls; this file ties them together and says what a peer may do to a connection.
-   Calls are answered inside `session_input`, in nghttp2's callback for their last frame. */
+   nghttp2 does the protocol, call.c the calls; this file ties them together and says what a peer may do to a
+   connection. Calls are answered inside `session_input`, in nghttp2's callback for their last frame. */
 #include "session.h"
 
 #include <math.h>
@@ -217,7 +217,8 @@ struct session *session_open(struct core *core)
         return NULL;
     *session = (struct session){
         .core = core, .round = core->round, .control_credit = CONTROL_FRAMES_BURST, .control_at = seconds_now()};
-    if (nghttp2_session_server_new2(&session->h2, core->callbacks, session, core->options)) {
+    if (nghttp2_session_server_new3(&session->h2, core->callbacks, session, core->options,
+                                    (nghttp2_mem *)core->memory)) {
         deallocate(core, session);
         return NULL;
     }
@@ -239,7 +240,8 @@ void session_close(struct session *session)
 {
     while (session->oldest)
         stream_close(session->oldest);
-    nghttp2_session_del(session->h2);
+    if (!session->corrupt)
+        nghttp2_session_del(session->h2);
     deallocate(session->core, session);
 }
 
@@ -261,7 +263,10 @@ int session_input(struct session *session, const uint8_t *data, size_t length)
 
 ssize_t session_output(struct session *session, const uint8_t **data)
 {
-    return nghttp2_session_mem_send(session->h2, data);
+    ssize_t n = nghttp2_session_mem_send(session->h2, data);
+    if (n == NGHTTP2_ERR_NOMEM)
+        session->corrupt = true;
+    return n;
 }
 
 bool session_finished(const struct session *session)

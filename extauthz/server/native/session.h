@@ -39,6 +39,8 @@ struct session {
     size_t round_calls;             /* so many calls were found */
     double control_credit, control_at; /* frames, and when last refilled */
     bool greeted, flooded, draining, ending;
+    bool corrupt;                   /* sending ran out of memory: nghttp2 1.52 would free twice when it is deleted, so
+                                       that what it still has is left behind */
 };
 
 /* With core->memory, or malloc. */
