@@ -84,9 +84,14 @@ def _lines(report: Report) -> Iterator[str]:
     lifetime = "not said, refreshed by our own interval" if report.lifetime is None else f"{report.lifetime:.0f} s"
     yield f"  lifetime: {lifetime}"
     for key in report.key_set.keys:
-        yield f"  key {key.kid or '(no kid)'}: {key.description}, alg {key.algorithm or 'any that fits'}"
+        yield f"  key {_harmless(key.kid) or '(no kid)'}: {key.description}, alg {key.algorithm or 'any that fits'}"
     for skipped in report.key_set.skipped:
-        yield f"  passed over: {skipped.kid or f'member {skipped.index}'}: {skipped.reason}"
+        yield f"  passed over: {_harmless(skipped.kid) or f'member {skipped.index}'}: {skipped.reason}"
+
+
+def _harmless(text: str) -> str:
+    """Text of a key server's, without what a terminal would act on."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def _document(report: Report) -> dict[str, Any]:

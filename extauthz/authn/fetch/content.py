@@ -8,6 +8,8 @@ from extauthz.authn.fetch.failure import Cause, FetchFailure
 from extauthz.authn.keys import KeySet, KeySetError
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_SMALL = 64 * 1024
+"""What is larger is not read a second time just for a better reason."""
 
 
 def read_key_set(body: bytes) -> KeySet:
@@ -28,6 +30,8 @@ def _what_it_is(body: bytes) -> str:
         return "the body begins with a byte order mark"
     if text.startswith(b"<"):
         return "the body is HTML or XML"
+    if len(text) > _SMALL:
+        return ""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):

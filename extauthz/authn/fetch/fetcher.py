@@ -46,6 +46,11 @@ class KeySetFetcher:
         self._intervals = Intervals.of(self._options)
         self._overrides = Overrides.parse(self._options.resolve)
         self._disk = DiskCache(self._options.cache_dir) if self._options.cache_dir else None
+        if self._options.proxy:
+            try:
+                Url.parse(self._options.proxy)
+            except ValueError as error:
+                raise UsageError(f"--jwks-proxy: {error}") from None
         self._sources: dict[Plan, RemoteKeySet] = {}
         self._asked: set[Plan] = set()
         self._retained: set[Plan] = set()

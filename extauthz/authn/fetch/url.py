@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import unquote, urljoin, urlsplit
 
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_.])?")
-_UNFIT = re.compile(r"[\x00-\x20\x7f\\]")
+_UNFIT = re.compile(r"[\x00-\x20\x7f-\xa0\\]")
 _SECRET_NAME = re.compile(r"(?i)key|token|secret|passw|pwd|sig|auth|cred|code")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 MASK = "***"

@@ -415,6 +415,8 @@ def test_unusable_options_and_urls_are_explained(fetcher, source_of, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="jwks-cache-dir"):
         fetcher(cache_dir=str(tmp_path / "file"))
+    with pytest.raises(UsageError, match="--jwks-proxy: scheme"):
+        fetcher(proxy="proxy:3128")
     with pytest.raises(UsageError, match="not http or https"):
         source_of(fetcher(), "ftp://keys.example/keys")
     with pytest.raises(UsageError, match="jwksUri of issuer"):
