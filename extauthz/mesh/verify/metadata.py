@@ -7,20 +7,15 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
-from envoy_data_plane.envoy.extensions.filters.http.header_to_metadata.v3 import (
-    Config,
-    ConfigKeyValuePair,
-    ConfigRule,
-    ConfigValueEncode,
-    ConfigValueType,
-)
-from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Value
 
 from extauthz.istio.resources import Resources
-from extauthz.mesh.filters import http_filter
+
+if TYPE_CHECKING:
+    from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 
 Place = tuple[str, str]
 """The name of a filter, and a key of its metadata."""
@@ -57,6 +52,17 @@ def _header_name(place: Place) -> str:
 
 def taking_filters(wanted: Iterable[Place]) -> Iterator[HttpFilter]:
     """The filter that takes metadata out of these headers; none when nothing is wanted."""
+    # Envoy's whole API takes most of a second to import, and who only writes requests down needs none of it.
+    from envoy_data_plane.envoy.extensions.filters.http.header_to_metadata.v3 import (
+        Config,
+        ConfigKeyValuePair,
+        ConfigRule,
+        ConfigValueEncode,
+        ConfigValueType,
+    )
+
+    from extauthz.mesh.filters import http_filter
+
     rules = [
         ConfigRule(
             header=_header_name(place),

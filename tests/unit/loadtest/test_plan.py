@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,3 +166,8 @@ def test_the_sender_is_the_fastest_that_can_do_it():
 def test_whether_the_native_sender_is_there_is_said_in_words():
     available, reason = sender_native.available()
     assert available or "install" in reason
+
+
+def test_laying_out_a_test_does_not_import_envoys_api_which_takes_most_of_a_second():
+    script = "import sys, extauthz.loadtest.plan, extauthz.loadtest.run; sys.exit('envoy_data_plane' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
