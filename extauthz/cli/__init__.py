@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     import typer
 
     from extauthz.cli.output import reporting_errors
+    from extauthz.cli.plain_help import PlainCommand
 
     given = list(sys.argv[1:] if arguments is None else arguments)
     app = typer.Typer(
@@ -43,6 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Start-up time counts for a sidecar: the other commands' imports are paid only by help and completion.
     for name in given[:1] if given and given[0] in COMMANDS else COMMANDS:
         module = import_module(f"extauthz.cli.{name.replace('-', '_')}")
-        app.command(name)(module.command)
+        app.command(name, cls=PlainCommand)(module.command)
     with reporting_errors():
         app(given, prog_name="extauthz")

@@ -28,7 +28,7 @@ def _name(path: Path) -> str:
 
 
 def _options() -> set[str]:
-    found = {"--help"}
+    found = {"--help", "--install-completion", "--show-completion"}
     for name in COMMANDS:
         app = typer.Typer()
         app.command(name)(import_module(f"extauthz.cli.{name.replace('-', '_')}").command)
