@@ -4,7 +4,8 @@ The word after the fence is the block's language, what follows says what a test 
 
     ```yaml file=policies/gateway.yaml    written to that file before what follows on the page is run
     ```yaml outline                       shows a shape with parts left out: has to be YAML, and no more
-    ```console                            `$ ` lines are run, what is shown below each is compared; `...` is anything
+    ```console                            `$ ` lines are run (`> ` goes on), what is shown below each is compared,
+                                          where `...` is anything
     ```console background                 the same for a server: it goes on until the page ends
     ```sh                                 every line is run and has to succeed
     ```sh no-run                          cannot be run in a test: only programs that are listed there

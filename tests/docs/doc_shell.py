@@ -79,7 +79,7 @@ def steps(block: Block) -> Iterator[Step]:
     command: list[str] = []
     shown: list[str] = []
     for line in (*block.text.splitlines(), None):
-        if command and line is not None and command[-1].endswith("\\"):
+        if command and not shown and line is not None and (line.startswith("> ") or command[-1].endswith("\\")):
             command.append(line.removeprefix("> "))
         elif line is None or line.startswith("$ "):
             if command:
