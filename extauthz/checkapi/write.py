@@ -1,4 +1,7 @@
-"""`Decision` -> CheckResponse bytes."""
+"""`Decision` -> CheckResponse bytes, written field by field in the order of their numbers.
+
+The numbers stand beside each message; protos/ has the definitions.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,17 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from google.protobuf.struct_pb2 import Struct
 from google.rpc import code_pb2
 
+from extauthz.checkapi.wire import LIST_LEVELS, STRUCT_LEVELS, TooDeep, sized, struct, varint
 from extauthz.decision import Decision
-from extauthz.protos.core_pb2 import HeaderValue, HeaderValueOption
-from extauthz.protos.external_auth_pb2 import CheckResponse, DeniedHttpResponse, OkHttpResponse
 from extauthz.request import Changes
 
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
+_ALLOWED = b"\x0a\x00\x1a"
+"""`status` (1), whose code 0 is not written, and the tag of `ok_response` (3)."""
+
+_APPEND_FALSE = b"\x12\x00"
 _GRPC_STATUS = {401: code_pb2.UNAUTHENTICATED, 403: code_pb2.PERMISSION_DENIED}
 
 
@@ -25,17 +30,15 @@ def write_decision(decision: Decision, *, clear_first: bool = False) -> bytes:
     a gRPC error passes under `failure_mode_allow`. `clear_first` sets each header that is to go to an empty value
     before the new ones are set; see `needs_clearing`.
     """
-    response = CheckResponse()
     if decision.allowed:
-        response.status.code = code_pb2.OK
-        response.ok_response.CopyFrom(_ok(decision.changes, clear_first))
+        answer = _ALLOWED + sized(_ok(decision.changes, clear_first))
     else:
-        response.status.code = _GRPC_STATUS.get(decision.status, code_pb2.PERMISSION_DENIED)
-        response.status.message = decision.reason
-        response.denied_response.CopyFrom(_denied(decision))
+        status = b"\x08" + varint(_GRPC_STATUS.get(decision.status, code_pb2.PERMISSION_DENIED))
+        status += _field(b"\x12", decision.reason.encode())
+        answer = b"\x0a" + sized(status) + b"\x12" + sized(_denied(decision))
     if decision.metadata:
-        response.dynamic_metadata.CopyFrom(_struct(_shallow(decision.metadata)))
-    return response.SerializeToString()
+        answer += b"\x22" + sized(_metadata(decision.metadata))
+    return answer
 
 
 HEADER_BYTES_LIMIT = 60 * 1024
@@ -51,47 +54,63 @@ def needs_clearing(changes: Changes, request_bytes: int) -> bool:
     return added > 0 and request_bytes + added > HEADER_BYTES_LIMIT
 
 
-def _ok(changes: Changes, clear_first: bool) -> OkHttpResponse:
-    answer = OkHttpResponse()
+def _ok(changes: Changes, clear_first: bool) -> bytes:
+    """An OkHttpResponse: `headers` (2), `headers_to_remove` (5)."""
+    fields: list[bytes] = []
+    removed: list[bytes] = []
     if changes.path is not None:
         # First, since a path that a long token was cut out of makes room for what else is set.
-        answer.headers.append(_header(":path", _utf8(changes.path)))
+        fields.append(_header(":path", _utf8(changes.path)))
     for name, lines in changes.headers.items():
         if not lines:
             # Removals act after additions, so a header is removed only when it gets no value.
-            answer.headers_to_remove.append(name)
+            removed.append(b"\x2a" + sized(name.encode()))
             if clear_first:
-                answer.headers.append(_header(name, ""))
+                fields.append(_header(name, b""))
     for name, lines in changes.headers.items():
         if lines:
-            answer.headers.append(_header(name, _utf8(",".join(lines))))
-    return answer
+            fields.append(_header(name, _utf8(",".join(lines))))
+    return b"".join(fields + removed)
 
 
-def _denied(decision: Decision) -> DeniedHttpResponse:
-    answer = DeniedHttpResponse(body=decision.body)
-    answer.status.code = decision.status
-    answer.headers.extend(_header(name, _utf8(value)) for name, value in decision.response_headers)
-    return answer
+def _denied(decision: Decision) -> bytes:
+    """A DeniedHttpResponse: `status` (1) with its `code`, `headers` (2), `body` (3)."""
+    fields = [b"\x0a" + sized(b"\x08" + varint(decision.status))]
+    fields += [_header(name, _utf8(value)) for name, value in decision.response_headers]
+    fields.append(_field(b"\x1a", decision.body.encode()))
+    return b"".join(fields)
 
 
-def _header(name: str, value: str) -> HeaderValueOption:
-    option = HeaderValueOption(header=HeaderValue(key=name, value=value))
+def _header(name: str, value: bytes) -> bytes:
+    """A HeaderValueOption in the field `headers` of either answer: `header` (1) with key and value, `append` (2)."""
+    header = _field(b"\x0a", name.encode()) + _field(b"\x12", value)
     # The field's default is to append; only `append` is looked at, `append_action` makes no difference.
-    option.append.value = False
-    return option
+    return b"\x12" + sized(b"\x0a" + sized(header) + _APPEND_FALSE)
 
 
-def _utf8(wire: str) -> str:
+def _field(tag: bytes, payload: bytes) -> bytes:
+    """A string field, which is left out when it is empty."""
+    return tag + sized(payload) if payload else b""
+
+
+def _utf8(wire: str) -> bytes:
     """Wire text as the UTF-8 that a `value` must be. Bytes that are not UTF-8 can only be sent percent-encoded."""
     if wire.isascii():
-        return wire
+        return wire.encode()
     text = wire.encode("latin-1").decode("utf-8", "surrogateescape")
-    return _NOT_UTF8.sub(lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", text)
+    return _NOT_UTF8.sub(lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", text).encode()
 
 
 MAX_MESSAGE_LEVELS = 90
 """Protobuf's readers, Envoy's among them, give a message up that nests more than 100 messages deep."""
+
+
+def _metadata(values: Mapping[str, Any]) -> bytes:
+    """A Struct of `values`, as much of it as Envoy can read."""
+    try:
+        return struct(values, MAX_MESSAGE_LEVELS)
+    except TooDeep:
+        return struct(_shallow(values), MAX_MESSAGE_LEVELS)
 
 
 def _shallow(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,20 +124,16 @@ def _shallow(values: Mapping[str, Any]) -> dict[str, Any]:
         if _fits(value, MAX_MESSAGE_LEVELS):
             shallow[name] = value
         elif isinstance(value, Mapping):
-            shallow[name] = {inner: member for inner, member in value.items() if _fits(member, MAX_MESSAGE_LEVELS - 3)}
+            shallow[name] = {
+                inner: member for inner, member in value.items() if _fits(member, MAX_MESSAGE_LEVELS - STRUCT_LEVELS)
+            }
     return shallow
 
 
 def _fits(value: Any, levels: int) -> bool:
     """Whether a value of a Struct nests at most `levels` messages deep."""
     if isinstance(value, Mapping):
-        return levels >= 3 and all(_fits(member, levels - 3) for member in value.values())
+        return levels >= STRUCT_LEVELS and all(_fits(member, levels - STRUCT_LEVELS) for member in value.values())
     if isinstance(value, list | tuple):
-        return levels >= 2 and all(_fits(member, levels - 2) for member in value)
+        return levels >= LIST_LEVELS and all(_fits(member, levels - LIST_LEVELS) for member in value)
     return True
-
-
-def _struct(values: Mapping[str, Any]) -> Struct:
-    struct = Struct()
-    struct.update(values)
-    return struct
