@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,14 +41,15 @@ class Running:
     pids: tuple[int, ...]
 
 
-def _children(pid: int) -> tuple[int, ...]:
+def process_tree(pid: int) -> tuple[int, ...]:
+    """A process and all its descendants."""
     found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return (pid, *(grandchild for child in found for grandchild in _children(int(child))))
+    return (pid, *(grandchild for child in found for grandchild in process_tree(int(child))))
 
 
 @contextmanager
-def service(command: str, *arguments: str, listen: str, core: int) -> Iterator[Running]:
-    """`extauthz COMMAND`, pinned to a core."""
+def service(command: str, *arguments: str, listen: str, core: int | None) -> Iterator[Running]:
+    """`extauthz COMMAND`, pinned to a core (None: on all). With `{worker}` or a port range, workers have addresses."""
     given = [
         command,
         "--listen",
@@ -59,7 +60,7 @@ def service(command: str, *arguments: str, listen: str, core: int) -> Iterator[R
         *arguments,
     ]
     with run_service(given, prefix=pinned(core, [])) as running:
-        yield Running(running.addresses, _children(running.process.pid))
+        yield Running(running.addresses, process_tree(running.process.pid))
 
 
 @contextmanager
@@ -89,6 +90,17 @@ def nghttpd(*, core: int) -> Iterator[Running]:
         finally:
             process.terminate()
             process.wait()
+
+
+def free_ports(count: int) -> str:
+    """`127.0.0.1:FIRST-LAST`, ports that were free a moment ago. Raises OSError when none are found."""
+    for _ in range(100):
+        first = free_port()
+        with suppress(OSError), ExitStack() as stack:
+            for port in range(first, first + count):
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            return f"127.0.0.1:{first}-{first + count - 1}"
+    raise OSError(f"no {count} free ports in a row")
 
 
 def free_port() -> int:

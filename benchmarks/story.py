@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
-from extauthz.authorizer import AuthorizerOptions
+from extauthz.authorizer import Authorizer, AuthorizerOptions
 from extauthz.checkapi.build import Connection, check_request
+from extauthz.istio.load import load
 from extauthz.istio.workload import Workload
 from extauthz.mesh.demo import AUTHORIZATION_POLICY, ISSUER, REQUEST_AUTHENTICATION, WORKLOAD
 from extauthz.minting import SigningKey, key_set
@@ -39,6 +42,13 @@ class Measured:
         """A token that is valid until 2100."""
         return self.key.token({"iss": ISSUER, "sub": subject, "exp": 4_102_444_800, **claims})
 
+    def authorizer(self) -> Authorizer:
+        """The policies, compiled for the story's workload."""
+        with tempfile.TemporaryDirectory() as directory:
+            file = Path(directory, "policies.yaml")
+            file.write_text(self.policies)
+            return Authorizer(load([str(file)]).resources, AuthorizerOptions(workload=Workload.parse(WORKLOAD)))
+
     @staticmethod
     def message(token: str = "", path: str = "/api/v1/products/0") -> bytes:
         """A Check call about a browser's request, about 1 KB with a token."""
@@ -48,8 +58,3 @@ class Measured:
         )
         assert message is not None
         return message
-
-
-def options() -> AuthorizerOptions:
-    """The workload of the story."""
-    return AuthorizerOptions(workload=Workload.parse(WORKLOAD))

@@ -15,78 +15,88 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load import wrk
-from benchmarks.measure import interleaved, pinned
-from benchmarks.servers import Running, service, unix_socket
+from benchmarks.measure import LOAD_CORE, SERVER_CORE, Findings, interleaved, pinned, started
+from benchmarks.servers import Running, process_tree, service, unix_socket
 from benchmarks.story import Measured
+from benchmarks.transport import GRPCIO, NATIVE, TCP
 from extauthz.istio.load import load
 from extauthz.istio.resources import Resources
 from extauthz.mesh.bootstrap import Addresses, Mode, as_document, bootstrap
 from extauthz.mesh.demo import WORKLOAD
 from extauthz.mesh.envoy import run_envoy
 
-ENVOY_CORE, OTHER_CORE = 0, 1
+ENVOY_CORE, OTHER_CORE = SERVER_CORE, LOAD_CORE
 PATH = "/api/v1/products/0"
 JWT_CACHE_ENTRIES = 10_000
+
+SECONDS = {1: 2, 16: 1, 64: 1}
+"""How long wrk runs with so many connections."""
+
+ROUNDS = 5
 
 
 @dataclass(frozen=True)
 class Proxy:
-    """An Envoy under measurement."""
+    """An Envoy under measurement; `pids` are its processes and those of whom it asks, by name."""
 
     url: str
+    pids: Mapping[str, tuple[int, ...]]
+
+
+Start = Callable[[], AbstractContextManager[Proxy]]
 
 
 def run(*, quick: bool) -> dict[str, Any]:
     """Requests/s at 16 and 64 connections and latency at one, for each way to authorize, in interleaved rounds."""
     story = Measured.make()
     authorization = f"Bearer {story.token()}"
-    rounds, seconds = (1, 1) if quick else (5, 3)
+    figures: dict[str, Any] = {}
+    failures: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="extauthz-bench-") as directory, ExitStack() as stack:
         file = Path(directory, "policies.yaml")
         file.write_text(story.policies)
-        proxies = {
-            name: stack.enter_context(start())
-            for name, start in _proxies(str(file), directory, load([str(file)]).resources).items()
-        }
-        results: dict[str, Any] = {}
-        for connections in (1, 64) if quick else (1, 16, 64):
+        starting = Findings()
+        ways = _proxies(str(file), directory, load([str(file)]).resources)
+        proxies = started(stack, ways, starting)
+        for connections, seconds in SECONDS.items():
+            if quick and connections == 16:
+                continue
+            findings = Findings(failures=dict(starting.failures))
+            shape = {"core": OTHER_CORE, "seconds": 1 if quick else seconds, "connections": connections}
             sides = {
-                name: partial(wrk, proxy.url, authorization, core=OTHER_CORE, seconds=seconds, connections=connections)
+                name: partial(wrk, proxy.url, authorization, pids=proxy.pids, **shape)
                 for name, proxy in proxies.items()
             }
-            found = interleaved(sides, rounds)
-            results[str(connections)] = {
-                name: {figure: samples.summary() for figure, samples in side.items()} for name, side in found.items()
-            }
-    return results
+            interleaved(sides, 1 if quick else ROUNDS, findings)
+            figures[str(connections)] = findings.summary()
+            failures |= findings.failures
+    return {"figures": figures, "failures": failures}
 
 
-def _proxies(
-    policies: str, directory: str, resources: Resources
-) -> Mapping[str, Callable[[], AbstractContextManager[Proxy]]]:
+def _proxies(policies: str, directory: str, resources: Resources) -> Mapping[str, Start]:
     serve = partial(service, "serve", "--policy", policies, "--workload", WORKLOAD)
-    null = partial(service, "null", "--transport", "native")
+    null = partial(service, "null", *NATIVE)
     socket = partial(unix_socket, directory)
     builtin = as_document(bootstrap(resources, Mode.BUILTIN, _addresses(())))
     asking = partial(_asking, resources)
-    native, grpcio = ("--transport", "native"), ("--transport", "grpcio")
+    other, beside = {"core": OTHER_CORE}, {"core": ENVOY_CORE}
     return {
         "no filter": partial(_proxy, _without_filters(builtin)),
         "built-in": partial(_proxy, builtin),
         "built-in, JWT cache": partial(_proxy, _with_jwt_cache(builtin)),
-        "null, native, Unix socket": partial(asking, partial(null, listen=socket("null"), core=OTHER_CORE)),
-        "null, native, TCP": partial(asking, partial(null, listen="127.0.0.1:0", core=OTHER_CORE)),
-        "extauthz, native, Unix socket": partial(
-            asking, partial(serve, *native, listen=socket("native"), core=OTHER_CORE)
-        ),
+        "null, native, Unix socket": partial(asking, partial(null, listen=socket("null"), **other)),
+        "null, native, Unix socket, Envoy's core": partial(asking, partial(null, listen=socket("null-0"), **beside)),
+        "null, native, TCP": partial(asking, partial(null, listen=TCP, **other)),
+        "extauthz, native, Unix socket": partial(asking, partial(serve, *NATIVE, listen=socket("native"), **other)),
         "extauthz, native, Unix socket, Envoy's core": partial(
-            asking, partial(serve, *native, listen=socket("beside"), core=ENVOY_CORE)
+            asking, partial(serve, *NATIVE, listen=socket("native-0"), **beside)
         ),
-        "extauthz, native, TCP": partial(asking, partial(serve, *native, listen="127.0.0.1:0", core=OTHER_CORE)),
-        "extauthz, grpcio, Unix socket": partial(
-            asking, partial(serve, *grpcio, listen=socket("grpcio"), core=OTHER_CORE)
+        "extauthz, native, TCP": partial(asking, partial(serve, *NATIVE, listen=TCP, **other)),
+        "extauthz, grpcio, Unix socket": partial(asking, partial(serve, *GRPCIO, listen=socket("grpcio"), **other)),
+        "extauthz, grpcio, Unix socket, Envoy's core": partial(
+            asking, partial(serve, *GRPCIO, listen=socket("grpcio-0"), **beside)
         ),
-        "extauthz, grpcio, TCP": partial(asking, partial(serve, *grpcio, listen="127.0.0.1:0", core=OTHER_CORE)),
+        "extauthz, grpcio, TCP": partial(asking, partial(serve, *GRPCIO, listen=TCP, **other)),
     }
 
 
@@ -99,14 +109,14 @@ def _asking(resources: Resources, server: Callable[[], AbstractContextManager[Ru
     with server() as running:
         document = as_document(bootstrap(resources, Mode.EXT_AUTHZ, _addresses(running.addresses)))
         with _proxy(document) as proxy:
-            yield proxy
+            yield Proxy(proxy.url, {**proxy.pids, "authorization": running.pids})
 
 
 @contextmanager
 def _proxy(document: dict[str, Any]) -> Iterator[Proxy]:
     with run_envoy(_answering_itself(document), prefix=pinned(ENVOY_CORE, [])) as envoy:
         host, port = envoy.listeners()["inbound"].addresses[0]
-        yield Proxy(f"http://{host}:{port}{PATH}")
+        yield Proxy(f"http://{host}:{port}{PATH}", {"envoy": process_tree(envoy.process.pid)})
 
 
 def _manager(document: dict[str, Any]) -> dict[str, Any]:

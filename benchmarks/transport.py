@@ -1,6 +1,6 @@
 """Check calls per second and CPU per call: our service and an empty one on both transports, beside what bounds them.
 
-The server has one core and the load the other.
+`one core`: the server has one core and the load the other. `both cores`: one or two workers and the load share both.
 """
 
 from __future__ import annotations
@@ -13,48 +13,73 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load import h2load
-from benchmarks.measure import interleaved
-from benchmarks.servers import Running, empty_grpcio, nghttpd, service, unix_socket
+from benchmarks.measure import LOAD_CORE, SERVER_CORE, Findings, interleaved, started
+from benchmarks.servers import Running, empty_grpcio, free_ports, nghttpd, service, unix_socket
 from benchmarks.story import Measured
 from extauthz.mesh.demo import WORKLOAD
 
-SERVER_CORE, LOAD_CORE = 0, 1
 TCP = "127.0.0.1:0"
+NATIVE, GRPCIO = ("--transport", "native"), ("--transport", "grpcio")
 
 Start = Callable[[], AbstractContextManager[Running]]
 
 
 def run(*, quick: bool) -> dict[str, Any]:
-    """Calls/s and CPU microseconds per call of each server, interleaved, and their ratios within the run."""
+    """Calls/s and CPU microseconds per call of each server, interleaved."""
     story = Measured.make()
     message = story.message(story.token())
-    with tempfile.TemporaryDirectory(prefix="extauthz-bench-") as directory, ExitStack() as stack:
-        policies = Path(directory, "policies.yaml")
-        policies.write_text(story.policies)
-        sides = {
-            name: partial(h2load, stack.enter_context(start()), message, core=LOAD_CORE, seconds=1 if quick else 3)
-            for name, start in _servers(str(policies), directory, quick).items()
-        }
-        found = interleaved(sides, 2 if quick else 5)
-    return {name: {figure: samples.summary() for figure, samples in side.items()} for name, side in found.items()}
+    seconds, rounds = (0.5, 1) if quick else (1.0, 5)
+    figures: dict[str, Any] = {}
+    failures: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(prefix="extauthz-bench-") as directory:
+        file = Path(directory, "policies.yaml")
+        file.write_text(story.policies)
+        policies = ("--policy", str(file), "--workload", WORKLOAD)
+        arrangements = (
+            ("one core", _on_one_core(policies, directory), LOAD_CORE),
+            ("both cores", _on_both_cores(policies, directory), None),
+        )
+        for name, servers, core in arrangements:
+            findings = Findings()
+            with ExitStack() as stack:
+                sides = {
+                    side: partial(h2load, server, message, core=core, seconds=seconds)
+                    for side, server in started(stack, servers, findings).items()
+                }
+                interleaved(sides, rounds, findings)
+            figures[name] = findings.summary()
+            failures |= {f"{name}: {side}": reason for side, reason in findings.failures.items()}
+    return {"figures": figures, "failures": failures}
 
 
-def _servers(policies: str, directory: str, quick: bool) -> Mapping[str, Start]:
-    serve = partial(service, "serve", "--policy", policies, "--workload", WORKLOAD, core=SERVER_CORE)
+def _on_one_core(policies: tuple[str, ...], directory: str) -> Mapping[str, Start]:
+    serve = partial(service, "serve", *policies, core=SERVER_CORE)
     null = partial(service, "null", core=SERVER_CORE)
-    servers: dict[str, Start] = {
+    socket = partial(unix_socket, directory)
+    return {
         "nghttpd, a static file": partial(nghttpd, core=SERVER_CORE),
         "empty grpcio handler": partial(empty_grpcio, listen=TCP, core=SERVER_CORE),
-        "null, native": partial(null, "--transport", "native", listen=TCP),
-        "null, grpcio": partial(null, "--transport", "grpcio", listen=TCP),
-        "extauthz, native": partial(serve, "--transport", "native", listen=TCP),
-        "extauthz, grpcio": partial(serve, "--transport", "grpcio", listen=TCP),
+        "empty grpcio handler, Unix socket": partial(empty_grpcio, listen=socket("empty"), core=SERVER_CORE),
+        "null, native": partial(null, *NATIVE, listen=TCP),
+        "null, native, Unix socket": partial(null, *NATIVE, listen=socket("null-native")),
+        "null, grpcio": partial(null, *GRPCIO, listen=TCP),
+        "null, grpcio, Unix socket": partial(null, *GRPCIO, listen=socket("null-grpcio")),
+        "extauthz, native": partial(serve, *NATIVE, listen=TCP),
+        "extauthz, native, Unix socket": partial(serve, *NATIVE, listen=socket("native")),
+        "extauthz, grpcio": partial(serve, *GRPCIO, listen=TCP),
+        "extauthz, grpcio, Unix socket": partial(serve, *GRPCIO, listen=socket("grpcio")),
     }
-    if not quick:
-        socket = partial(unix_socket, directory)
-        servers |= {
-            "null, native, Unix socket": partial(null, "--transport", "native", listen=socket("null")),
-            "extauthz, native, Unix socket": partial(serve, "--transport", "native", listen=socket("native")),
-            "extauthz, grpcio, Unix socket": partial(serve, "--transport", "grpcio", listen=socket("grpcio")),
-        }
-    return servers
+
+
+def _on_both_cores(policies: tuple[str, ...], directory: str) -> Mapping[str, Start]:
+    serve = partial(service, "serve", *policies, core=None)
+    socket = partial(unix_socket, directory)
+    two = ("--workers", "2")
+    return {
+        "extauthz, native, Unix socket, 1 worker": partial(serve, *NATIVE, listen=socket("native-alone")),
+        "extauthz, native, Unix socket, 2 workers": partial(serve, *NATIVE, *two, listen=socket("native-{worker}")),
+        "extauthz, native, 1 worker": partial(serve, *NATIVE, listen=TCP),
+        "extauthz, native, 2 workers": partial(serve, *NATIVE, *two, listen=free_ports(2)),
+        "extauthz, grpcio, Unix socket, 1 worker": partial(serve, *GRPCIO, listen=socket("grpcio-alone")),
+        "extauthz, grpcio, Unix socket, 2 workers": partial(serve, *GRPCIO, *two, listen=socket("grpcio-{worker}")),
+    }
