@@ -45,9 +45,12 @@ def missing() -> str:
     return ""
 
 
-def scanner() -> Extension:
-    """The reader of plain Check messages."""
-    return Extension("extauthz.checkapi._scan", ["extauthz/checkapi/_scan.c"], optional=optional(), **OPTIONS)
+def messages() -> list[Extension]:
+    """The reader of plain Check messages, and the writer of dynamic metadata."""
+    return [
+        Extension(f"extauthz.checkapi.{name}", [f"extauthz/checkapi/{name}.c"], optional=optional(), **OPTIONS)
+        for name in ("_scan", "_wire")
+    ]
 
 
 def on_nghttp2(name: str, directory: Path) -> Extension:
@@ -87,9 +90,9 @@ def extensions() -> list[Extension]:
         return []
     if pkg_config("--exists", NGHTTP2) is None:
         skip("what needs HTTP/2", f"pkg-config finds no {NGHTTP2} (Debian: apt install pkg-config libnghttp2-dev)")
-        return [scanner()]
+        return messages()
     return [
-        scanner(),
+        *messages(),
         on_nghttp2("extauthz.server.native._native", NATIVE),
         on_nghttp2("extauthz.loadtest._sender", SENDER),
     ]

@@ -12,9 +12,13 @@ times what putting the bytes together does. The bytes are those of the protobuf 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from struct import Struct
 from typing import Any, Final
+
+try:
+    from extauthz.checkapi import _wire
+except ImportError:  # The extension is optional.
+    _wire = None  # type: ignore[assignment]
 
 _SIZES: Final = tuple(bytes((size,)) for size in range(0x80))
 _NULL: Final = b"\x08\x00"
@@ -27,10 +31,6 @@ STRUCT_LEVELS: Final = 3
 
 LIST_LEVELS: Final = 2
 """Messages that a list nests: the ListValue, its Value."""
-
-
-class TooDeep(Exception):
-    """A value nests more messages than allowed."""
 
 
 def varint(number: int) -> bytes:
@@ -51,11 +51,25 @@ def sized(payload: bytes) -> bytes:
     return (_SIZES[size] if size < 0x80 else varint(size)) + payload
 
 
-def struct(values: Mapping[str, Any], levels: int) -> bytes:
-    """A Struct of None, bool, numbers, str, lists and mappings, each member nesting at most `levels` messages deep.
+class _TooDeep(Exception):
+    pass
 
-    Raises TooDeep, and TypeError for any other value.
+
+def struct_in_python(values: dict[str, Any], levels: int) -> bytes | None:
+    """A Struct of None, bool, numbers, str, lists, tuples and dicts.
+
+    None when a member nests more than `levels` messages deep. Raises TypeError for any other value.
     """
+    try:
+        return _members(values, levels)
+    except _TooDeep:
+        return None
+
+
+struct = struct_in_python if _wire is None else _wire.struct
+
+
+def _members(values: dict[str, Any], levels: int) -> bytes:
     fields: list[bytes] = []
     for name, value in values.items():
         entry = b"\x0a" + sized(name.encode()) + b"\x12" + sized(_value(value, levels))
@@ -71,14 +85,14 @@ def _value(value: Any, levels: int) -> bytes:
     if isinstance(value, bool):
         return _TRUE if value else _FALSE
     if isinstance(value, float | int):
-        return _DOUBLE(b"\x11", value)
+        return _DOUBLE(b"\x11", float(value))
     if isinstance(value, list | tuple):
         if levels < LIST_LEVELS:
-            raise TooDeep
+            raise _TooDeep
         levels -= LIST_LEVELS
         return b"\x32" + sized(b"".join([b"\x0a" + sized(_value(item, levels)) for item in value]))
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         if levels < STRUCT_LEVELS:
-            raise TooDeep
-        return b"\x2a" + sized(struct(value, levels - STRUCT_LEVELS))
+            raise _TooDeep
+        return b"\x2a" + sized(_members(value, levels - STRUCT_LEVELS))
     raise TypeError(f"a Struct cannot hold a {type(value).__name__}")

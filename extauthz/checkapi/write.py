@@ -11,7 +11,7 @@ from typing import Any
 
 from google.rpc import code_pb2
 
-from extauthz.checkapi.wire import LIST_LEVELS, STRUCT_LEVELS, TooDeep, sized, struct, varint
+from extauthz.checkapi.wire import LIST_LEVELS, STRUCT_LEVELS, sized, struct, varint
 from extauthz.decision import Decision
 from extauthz.request import Changes
 
@@ -107,10 +107,11 @@ MAX_MESSAGE_LEVELS = 90
 
 def _metadata(values: Mapping[str, Any]) -> bytes:
     """A Struct of `values`, as much of it as Envoy can read."""
-    try:
-        return struct(values, MAX_MESSAGE_LEVELS)
-    except TooDeep:
-        return struct(_shallow(values), MAX_MESSAGE_LEVELS)
+    written = struct(dict(values), MAX_MESSAGE_LEVELS)
+    if written is None:
+        written = struct(_shallow(values), MAX_MESSAGE_LEVELS)
+        assert written is not None
+    return written
 
 
 def _shallow(values: Mapping[str, Any]) -> dict[str, Any]:

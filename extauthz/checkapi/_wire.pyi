@@ -1,0 +1,3 @@
+from typing import Any
+
+def struct(values: dict[str, Any], levels: int) -> bytes | None: ...
