@@ -44,10 +44,10 @@ format: $(READY)  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) load-tools  ## Measure everything (about ten minutes), write benchmarks/results
+bench: $(READY) load-tools  ## Measure everything (some twelve minutes), show it in README and docs
 	$(BIN)/python -m benchmarks
 
-bench-quick: $(READY) load-tools  ## Measure roughly (about a minute)
+bench-quick: $(READY) load-tools  ## Measure roughly (two minutes), beside the committed results
 	$(BIN)/python -m benchmarks --quick
 
 load-tools:

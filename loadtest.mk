@@ -9,6 +9,7 @@ SENDER_TESTS = tests/unit/loadtest/test_check_senders.py tests/unit/loadtest/tes
 
 loadtest-demo: $(READY)  ## What authorization costs behind a real Envoy: built-in, native, grpcio, at three rates
 	$(BIN)/python -m extauthz.loadtest.demo $(LOADTEST_ARGUMENTS) $(LOADTEST_REPORT)
+	$(BIN)/python -m benchmarks.loadtest_demo $(LOADTEST_REPORT)
 
 sender-check: $(READY)  ## A sanitizer build of the load tester's sending engine: its tests
 	rm -rf $(SENDER_BUILD) && mkdir -p $(SENDER_BUILD)

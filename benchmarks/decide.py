@@ -109,7 +109,7 @@ class _FirstSeen:
         bare: list[float] = []
         for number in range(count):
             message, verify = self._calls.pop()
-            calls = [(bare, verify), (checks, partial(check, message))]
+            calls: list[tuple[list[float], Callable[[], object]]] = [(bare, verify), (checks, partial(check, message))]
             # Who comes second finds the processor's caches warm: that has to be each of them in turn.
             for times, call in calls if number % 2 else reversed(calls):
                 start = perf_counter()

@@ -25,14 +25,17 @@ class LoadFailed(Exception):
 def h2load(server: Running, message: bytes, *, core: int | None, seconds: float) -> Mapping[str, float]:
     """Check calls for some seconds: calls/s, and CPU microseconds of the server for each call.
 
-    A server with several addresses gets a generator for each, which share the connections. Every answer must have HTTP
-    status 200. Raises LoadFailed otherwise.
+    Without a message the requests are GETs without a body. A server with several addresses gets a generator for each,
+    which share the connections. Every answer must have HTTP status 200. Raises LoadFailed otherwise.
     """
     with tempfile.NamedTemporaryFile() as body:
-        body.write(b"\0" + len(message).to_bytes(4, "big") + message)
+        body.write(b"\0" + len(message).to_bytes(4, "big") + message if message else b"")
         body.flush()
         connections = max(1, CONNECTIONS // len(server.addresses))
-        commands = [pinned(core, _h2load(address, body.name, connections, seconds)) for address in server.addresses]
+        commands = [
+            pinned(core, _h2load(address, body.name if message else "", connections, seconds))
+            for address in server.addresses
+        ]
         before = cpu_seconds(server.pids)
         texts = _run(*commands)
         used = cpu_seconds(server.pids) - before
@@ -47,7 +50,8 @@ def _h2load(address: str, body: str, connections: int, seconds: float) -> list[s
     times = ["-D", f"{round(seconds * 1e3)}ms", "--warm-up-time", f"{round(WARM_UP_SECONDS * 1e3)}ms"]
     headers = ["-H", "content-type: application/grpc", "-H", "te: trailers"]
     shape = [f"-c{connections}", f"-m{STREAMS}", "-t1"]
-    return ["h2load", *shape, *times, *base, "-d", body, *headers, f"http://{host}{CHECK_PATH}"]
+    sent = ["-d", body, *headers] if body else []
+    return ["h2load", *shape, *times, *base, *sent, f"http://{host}{CHECK_PATH}"]
 
 
 def _calls_per_second(text: str) -> float:

@@ -37,6 +37,7 @@ def latency(parts: Parts) -> bytes:
         values = [median(figures[name][percentile]) for name in names]
         axes.plot(values, names, mark, markersize=9, label=percentile.replace("999", "99.9").removesuffix("_us"))
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(_number)
     axes.legend(fontsize="small")
     _dress(axes, "Latency through Envoy at one connection", "microseconds")
     return _png(figure)
@@ -54,7 +55,7 @@ def growth(parts: Parts) -> bytes:
     _line(tokens, [int(count) for count in figures["tokens"]], list(figures["tokens"].values()))
     _line(rates, [float(rate.split()[0]) for rate in figures["hit_rates"]], list(figures["hit_rates"].values()))
     for axes, title in ((rules, "path rules"), (tokens, "distinct tokens, all seen"), (rates, "% of tokens seen")):
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
         _dress(axes, "us per decision", title)
     rules.set_xscale("log")
     tokens.set_xscale("log")
@@ -78,12 +79,13 @@ def first_seen(parts: Parts) -> bytes:
 def open_loop(parts: Parts) -> bytes:
     """Latency percentiles against the share of the capacity."""
     figures = parts["open_loop"]["figures"]
-    figure, panels = _figure(3, height=3.6)
+    figure, panels = _figure(3, height=3.6, share_y=True)
     for axes, percentile in zip(panels, ("p50_us", "p99_us", "p999_us"), strict=True):
         for server in dict.fromkeys(name.rpartition(", ")[0] for name in figures):
             steps = {int(name.split()[-2]): one for name, one in figures.items() if name.startswith(f"{server}, ")}
             axes.plot(list(steps), [median(one[percentile]) / 1e3 for one in steps.values()], marker="o", label=server)
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(_number)
         _dress(axes, f"{percentile.replace('999', '99.9').removesuffix('_us')} (ms)", "% of the capacity")
     panels[0].legend(fontsize="small")
     return _png(figure)
@@ -102,16 +104,20 @@ def _bars(figures: Mapping[str, Any], name: str, title: str) -> bytes:
     ]
     figure, (axes,) = _figure(1, height=0.45 * len(sides) + 1.2)
     axes.barh(sides, middle, xerr=spread, color=_COLOUR, ecolor="#222222", capsize=3)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.xaxis.set_major_formatter(_number)
     _dress(axes, f"{title} (median; bars: lowest to highest round)", "")
     return _png(figure)
 
 
-def _figure(panels: int, *, height: float) -> tuple[Figure, list[Axes]]:
+def _number(value: float, _: float) -> str:
+    return f"{value:,g}"
+
+
+def _figure(panels: int, *, height: float, share_y: bool = False) -> tuple[Figure, list[Axes]]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.0, height), dpi=_DPI, layout="constrained")
-    return figure, list(figure.subplots(1, panels, squeeze=False)[0])
+    return figure, list(figure.subplots(1, panels, squeeze=False, sharey=share_y)[0])
 
 
 def _dress(axes: Axes, title: str, label: str) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 from benchmarks.results_files import Measured, Parts, combined, median
 
+NGHTTPD = "nghttpd, a static file"
+GET = f"{NGHTTPD}, requests without a body"
 NATIVE, GRPCIO, NULL = "extauthz, native", "extauthz, grpcio", "null, native"
 SOCKET = "Unix socket"
 MANY = "64"
@@ -130,6 +132,16 @@ def _rates(ours: str, other: str) -> Callable[[Parts], Measured]:
     return lambda parts: combined(_ratio, _transport(parts, ours), _transport(parts, other))
 
 
+def _limit(parts: Parts) -> Any:
+    """nghttpd's rate, asked with a body as we are or without: whichever is higher."""
+    sides = parts["transport"]["figures"]["one core"]
+    return max((sides[side]["calls_per_second"] for side in (NGHTTPD, GET) if side in sides), key=median)
+
+
+def _of_limit(parts: Parts) -> Measured:
+    return combined(_ratio, _transport(parts, NATIVE), _limit(parts))
+
+
 def _through(other: str) -> Callable[[Parts], Measured]:
     return lambda parts: combined(_ratio, _envoy(parts, f"{NATIVE}, {SOCKET}"), _envoy(parts, other))
 
@@ -145,7 +157,7 @@ def _null_through(parts: Parts) -> str:
 
 
 def _decisions(parts: Parts) -> str:
-    ours, limit = (median(_transport(parts, side)) for side in (NATIVE, "nghttpd, a static file"))
+    ours, limit = median(_transport(parts, NATIVE)), median(_limit(parts))
     return f"{ours:,.0f} decisions/s where nghttpd does {limit:,.0f}"
 
 
@@ -187,10 +199,7 @@ TARGETS = (
     Target("CPU per call above `extauthz null`, native, TCP", "us", True, 4.0, _above_null(""), 2.5),
     Target("CPU per call above `extauthz null`, native, Unix socket", "us", True, 4.0, _above_null(f", {SOCKET}"), 2.5),
     Target("native transport against our own grpcio", "times the rate", False, 15.0, _rates(NATIVE, GRPCIO)),
-    Target(
-        "native transport against nghttpd", "of the rate", False, 0.28,
-        _rates(NATIVE, "nghttpd, a static file"), note=_decisions,
-    ),
+    Target("native transport against nghttpd", "of the rate", False, 0.28, _of_limit, note=_decisions),
     Target(
         "our grpcio against an empty grpcio handler", "of the rate", False, 0.85,
         _rates(GRPCIO, "empty grpcio handler"),

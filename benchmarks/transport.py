@@ -19,6 +19,8 @@ from benchmarks.story import Measured
 from extauthz.mesh.demo import WORKLOAD
 
 TCP = "127.0.0.1:0"
+NGHTTPD = "nghttpd, a static file"
+GET = "nghttpd, a static file, requests without a body"
 NATIVE, GRPCIO = ("--transport", "native"), ("--transport", "grpcio")
 
 Start = Callable[[], AbstractContextManager[Running]]
@@ -43,7 +45,7 @@ def run(*, quick: bool) -> dict[str, Any]:
             findings = Findings()
             with ExitStack() as stack:
                 sides = {
-                    side: partial(h2load, server, message, core=core, seconds=seconds)
+                    side: partial(h2load, server, b"" if side == GET else message, core=core, seconds=seconds)
                     for side, server in started(stack, servers, findings).items()
                 }
                 interleaved(sides, rounds, findings)
@@ -57,7 +59,8 @@ def _on_one_core(policies: tuple[str, ...], directory: str) -> Mapping[str, Star
     null = partial(service, "null", core=SERVER_CORE)
     socket = partial(unix_socket, directory)
     return {
-        "nghttpd, a static file": partial(nghttpd, core=SERVER_CORE),
+        NGHTTPD: partial(nghttpd, core=SERVER_CORE),
+        GET: partial(nghttpd, core=SERVER_CORE),
         "empty grpcio handler": partial(empty_grpcio, listen=TCP, core=SERVER_CORE),
         "empty grpcio handler, Unix socket": partial(empty_grpcio, listen=socket("empty"), core=SERVER_CORE),
         "null, native": partial(null, *NATIVE, listen=TCP),

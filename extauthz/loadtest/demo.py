@@ -90,7 +90,7 @@ def run_all(rate: str, seconds: float, envoy: str = "") -> dict[str, Report]:
 
 
 def write(reports: Mapping[str, Report], directory: Path) -> list[Path]:
-    """One page of all, a plot of percentiles for each rate, and the JSON of each; gives the paths."""
+    """One page of all, plots of percentiles for each rate and for all together, the JSON of each; gives the paths."""
     written = [directory / "index.html"]
     written[0].write_text(report_html.page("Authorization behind Envoy", list(reports.items())), encoding="utf-8")
     for name, found in reports.items():
@@ -100,6 +100,8 @@ def write(reports: Mapping[str, Report], directory: Path) -> list[Path]:
     for rate in plots.common_rates(series):
         written.append(directory / f"percentiles-{rate:g}.png")
         written[-1].write_bytes(plots.latency_by_percentile([one.at(rate) for one in series], f" at {rate:g}/s"))
+    written.append(directory / "latency.png")
+    written[-1].write_bytes(plots.latency_at_rates(series))
     written.append(directory / "throughput.png")
     written[-1].write_bytes(plots.throughput_by_rate(series))
     return written

@@ -56,12 +56,24 @@ def latency_by_percentile(series: Sequence[Series], title: str = "") -> bytes:
     for one in series:
         for step in one.floors[-1:]:
             _draw_percentiles(axes, step, f"floor {step.rate:g}/s".strip(), "0.5", "--")
-    axes.set_xscale("log")
-    _log_milliseconds(axes)
-    axes.xaxis.set_major_locator(FixedLocator([1 / (1 - nine / 100) for nine in _NINES]))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, position: f"{100 - 100 / x:.6g} %"))
+    _percentile_axes(axes)
     return _png(figure, axes)
+
+
+def latency_at_rates(series: Sequence[Series]) -> bytes:
+    """Latency against percentile of every target, side by side for each rate that all of them were put under."""
+    rates = common_rates(series)
+    figure = Figure(figsize=(4.2 * max(1, len(rates)), _SIZE[1] * 0.8), dpi=_DPI, layout="constrained")
+    panels = figure.subplots(1, max(1, len(rates)), sharey=True, squeeze=False)[0]
+    for axes, rate in zip(panels, rates, strict=False):
+        for number, (line, step) in enumerate(_lines([one.at(rate) for one in series])):
+            _draw_percentiles(axes, step, line, f"C{number % 10}", "-")
+        _dress(axes, f"{rate:g} requests/s", "percentile", "latency (ms)" if axes is panels[0] else "")
+        _percentile_axes(axes)
+        axes.tick_params(axis="x", labelsize="x-small")
+    if panels[0].lines:
+        panels[0].legend(fontsize="small")
+    return _save(figure)
 
 
 def latency_over_time(series: Sequence[Series], title: str = "") -> bytes:
@@ -123,6 +135,14 @@ def _draw_percentiles(axes: Axes, step: StepResult, label: str, colour: str, sty
         label=label,
         drawstyle="steps-pre",
     )
+
+
+def _percentile_axes(axes: Axes) -> None:
+    axes.set_xscale("log")
+    _log_milliseconds(axes)
+    axes.xaxis.set_major_locator(FixedLocator([1 / (1 - nine / 100) for nine in _NINES]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, position: f"{100 - 100 / x:.6g} %"))
 
 
 def _figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:

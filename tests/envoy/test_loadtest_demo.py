@@ -31,6 +31,7 @@ def test_every_way_gets_the_same_requests_and_answers_them_alike(tmp_path: Path)
         "index.html",
         "percentiles-100.png",
         "percentiles-200.png",
+        "latency.png",
         "throughput.png",
         "extauthz-native.json",
     } <= written
