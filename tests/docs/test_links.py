@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -27,6 +28,7 @@ def _name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+@cache
 def _options() -> set[str]:
     found = {"--help", "--install-completion", "--show-completion"}
     for name in COMMANDS:
