@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from extauthz.errors import UsageError
-from extauthz.loadtest.tokens import TokenGroup
+from extauthz.loadtest.tokens import GOOD, TokenGroup
 from extauthz.mesh.verify.probe import Probe
 
 MOST_PAYLOADS = 20_000
@@ -78,15 +78,23 @@ class Combination:
 
 
 def combine(
-    probes: Sequence[Probe], groups: Sequence[TokenGroup], place: TokenPlace, zipf: float
+    probes: Sequence[Probe],
+    groups: Sequence[TokenGroup],
+    place: TokenPlace,
+    zipf: float,
+    fitting: Callable[[int], str] = lambda index: "",
 ) -> Iterator[Combination]:
-    """Every request with every token, or as many as `MOST_PAYLOADS` allows."""
+    """Every request with every token, or as many as `MOST_PAYLOADS` allows.
+
+    `fitting` gives the token that a request (by its index) takes instead of any good one; empty for most requests.
+    """
     tokens = sum(len(group.tokens) for group in groups)
     variants = min(len(probes), max(MOST_PAYLOADS // tokens, 1))
     turn = 0
     for group in groups:
         for token, weight in zip(group.tokens, group.weights(zipf).tolist(), strict=True):
             for _ in range(variants):
-                probe = probes[turn % len(probes)]
+                index = turn % len(probes)
                 turn += 1
-                yield Combination(place.put(probe, token), weight / variants, group.kind)
+                own = fitting(index) if group.kind == GOOD else ""
+                yield Combination(place.put(probes[index], own or token), weight / variants, group.kind)

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,11 @@ from extauthz.loadtest.drawing import Corpus
 from extauthz.loadtest.outcomes import Protocol
 from extauthz.loadtest.packing import check_fields, packed
 from extauthz.loadtest.payloads import build_corpus
-from extauthz.loadtest.policy_requests import requests_from_policies
+from extauthz.loadtest.policy_requests import Drawn, requests_from_policies
 from extauthz.loadtest.sender import Choice, Tls, Wire, choose
 from extauthz.loadtest.target import Target, TlsFiles, check_target, url_target
 from extauthz.loadtest.tls import client_context
 from extauthz.loadtest.tokens import NO_TOKENS, Mint, TokenGroup, parse_algorithms, parse_claim, parse_mix, read_tokens
-from extauthz.mesh.verify.probe import Probe
 from extauthz.minting import SigningKey, key_set
 
 HTTP1_CONNECTIONS = 64
@@ -123,9 +123,13 @@ def make_plan(options: LoadOptions, progress: Progress | None = None) -> Plan:
     choice = choose(options.sender, target.protocol, tls=target.tls is not None, native=native)
     if target.tls is not None:
         _check_tls(target.tls, choice)
-    groups = _token_groups(options.tokens, progress)
-    probes = _requests(options, target)
+    mint = _mint(options.tokens)
+    groups = _token_groups(options.tokens, mint, progress)
+    requests = _requests(options, target)
     place = TokenPlace.parse(options.tokens.header)
+    combinations = combine(
+        [one.probe for one in requests], groups, place, options.tokens.zipf, _fitting(requests, mint)
+    )
     return Plan(
         options=options,
         target=target,
@@ -134,7 +138,7 @@ def make_plan(options: LoadOptions, progress: Progress | None = None) -> Plan:
         arrivals=ArrivalKind(options.arrivals),
         rates=rates,
         slice_seconds=slice_seconds(options.seconds),
-        corpus=build_corpus(combine(probes, groups, place, options.tokens.zipf), target.protocol),
+        corpus=build_corpus(combinations, target.protocol),
         token_kinds={group.kind: len(group.tokens) for group in groups},
     )
 
@@ -183,32 +187,50 @@ def _check_tls(tls: Tls, choice: Choice) -> None:
         raise UsageError("--insecure: grpcio always verifies a server's certificate: give its authority with --ca")
 
 
-def _requests(options: LoadOptions, target: Target) -> Sequence[Probe]:
+def _requests(options: LoadOptions, target: Target) -> Sequence[Drawn]:
     headers = parse_headers(options.headers)
     if options.requests is not None and options.policies:
         raise UsageError("give one of --requests FILE and --policy PATH, not both")
     if options.requests is not None:
-        return requests_from_file(options.requests, headers)
+        return [Drawn(probe, {}) for probe in requests_from_file(options.requests, headers)]
     if options.policies:
         return requests_from_policies(load(options.policies).resources, options.seed)
-    return [single_request(options.method, options.path or target.path, target.authority, headers)]
+    return [Drawn(single_request(options.method, options.path or target.path, target.authority, headers), {})]
 
 
-def _token_groups(options: TokenOptions, progress: Progress | None) -> tuple[TokenGroup, ...]:
-    if options.file is not None and options.mint:
-        raise UsageError("give one of --tokens FILE and --mint N, not both")
+def _fitting(requests: Sequence[Drawn], mint: Mint | None) -> Callable[[int], str]:
+    """The token of each request that was drawn for a rule about claims, minted once and when it is needed."""
+
+    @cache
+    def fitting(index: int) -> str:
+        claims = requests[index].claims
+        return mint.fitting(index, claims) if mint is not None and claims else ""
+
+    return fitting
+
+
+def _token_groups(options: TokenOptions, mint: Mint | None, progress: Progress | None) -> tuple[TokenGroup, ...]:
     if options.file is not None:
         return read_tokens(options.file, parse_mix(options.mix))
+    if mint is not None:
+        return mint.groups(parse_mix(options.mix), progress)
+    if options.mix != "good":
+        raise UsageError("--mix needs tokens: give --mint N or --tokens FILE")
+    return NO_TOKENS
+
+
+def _mint(options: TokenOptions) -> Mint | None:
+    """What `--mint` mints; None without it."""
+    if options.file is not None and options.mint:
+        raise UsageError("give one of --tokens FILE and --mint N, not both")
     if not options.mint:
-        if options.mix != "good":
-            raise UsageError("--mix needs tokens: give --mint N or --tokens FILE")
-        return NO_TOKENS
+        return None
     claims: dict[str, Any] = {"iss": options.issuer}
     if options.audiences:
         claims["aud"] = options.audiences[0] if len(options.audiences) == 1 else list(options.audiences)
-    mix = parse_mix(options.mix)
+    parse_mix(options.mix)  # before keys are made and written
     keys = _signing_keys(options)
-    return Mint(options.mint, keys, claims | dict(map(parse_claim, options.claims))).groups(mix, progress)
+    return Mint(options.mint, keys, claims | dict(map(parse_claim, options.claims)))
 
 
 def _signing_keys(options: TokenOptions) -> list[tuple[SigningKey, float]]:

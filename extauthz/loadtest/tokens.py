@@ -10,7 +10,9 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,8 @@ BAD = "bad"
 _OTHERS_PER_GOOD = 10
 _MOST_OTHERS = 1000
 _MINTED_LIFETIME = 24 * 3600.0
+_GOLDEN = 0.6180339887498949
+_NO_CLAIMS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,15 @@ class Mint:
             groups.append(TokenGroup(kind, share, tuple(tokens) or ("",)))
         return tuple(groups)
 
+    def fitting(self, number: int, claims: Mapping[str, Any]) -> str:
+        """A good token that has these claims as well; tokens of different numbers come from all keys in turn."""
+        shares = [share for _, share in self.keys]
+        # The golden ratio's multiples lie evenly, however many of them are taken.
+        place = number * _GOLDEN % 1.0 * sum(shares)
+        ends = accumulate(shares)
+        key = next((key for (key, _), end in zip(self.keys, ends, strict=True) if place < end), self.keys[-1][0])
+        return self._token(GOOD, number, key, claims)
+
     def _signers(self, count: int) -> list[SigningKey]:
         """Whose turn it is for each of `count` tokens: spread evenly, so that popular ones come from every key."""
         owed = [0.0] * len(self.keys)
@@ -144,9 +157,9 @@ class Mint:
             turns.append(self.keys[turn][0])
         return turns
 
-    def _token(self, kind: str, number: int, key: SigningKey) -> str:
+    def _token(self, kind: str, number: int, key: SigningKey, wanted: Mapping[str, Any] = _NO_CLAIMS) -> str:
         now = int(time.time())
-        claims = {"sub": f"user-{number}", "iat": now, "exp": now + int(_MINTED_LIFETIME), **self.claims}
+        claims = {"sub": f"user-{number}", "iat": now, "exp": now + int(_MINTED_LIFETIME), **self.claims, **wanted}
         if kind == GOOD:
             return key.token(claims)
         return broken_token("signature" if kind == BAD else kind, key, claims)

@@ -10,16 +10,35 @@ from pathlib import Path
 
 import pytest
 
+from extauthz.authorizer import Authorizer
 from extauthz.errors import UsageError
+from extauthz.istio.load import load
 from extauthz.loadtest import sender_native
 from extauthz.loadtest.outcomes import Protocol
 from extauthz.loadtest.plan import LoadOptions, TokenOptions, make_plan, slice_seconds
 from extauthz.loadtest.sender import choose
 from extauthz.loadtest.target import TlsFiles, check_target, url_target
-from extauthz.minting import SigningKey
+from extauthz.minting import SigningKey, key_set
+from extauthz.protos.external_auth_pb2 import CheckResponse
 
 PLAIN = TlsFiles()
 CHECK = LoadOptions(target="127.0.0.1:9191")
+PERMISSION_DENIED = 7
+CLAIMS_POLICY = """
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {{name: tokens, namespace: shop}}
+spec: {{jwtRules: [{{issuer: me, jwks: '{jwks}'}}]}}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: admins, namespace: shop}}
+spec:
+  rules:
+  - from: [{{source: {{requestPrincipals: ["me/*"]}}}}]
+    to: [{{operation: {{paths: ["/admin"]}}}}]
+    when: [{{key: "request.auth.claims[groups]", values: ["admin"]}}]
+"""
 
 
 def test_targets_are_addresses():
@@ -129,6 +148,24 @@ def test_requests_are_drawn_from_policies_reproducibly(tmp_path: Path):
     plan = make_plan(options)
     assert any(b"/only/here" in payload and b"PUT" in payload for payload in plan.corpus.payloads)
     assert not all(b"/only/here" in payload and b"PUT" in payload for payload in plan.corpus.payloads)
+
+
+def test_requests_for_rules_about_claims_carry_tokens_that_meet_or_miss_them(tmp_path: Path):
+    key = SigningKey.generate("ES256", "k")
+    private, policies = tmp_path / "key.pem", tmp_path / "p.yaml"
+    private.write_text(key.private_text())
+    policies.write_text(CLAIMS_POLICY.format(jwks=json.dumps(key_set(key))))
+    tokens = TokenOptions(mint=3, key=private, algorithms="ES256", kid="k", issuer="me", mix="good=3,none=1")
+    plan = make_plan(replace(CHECK, policies=(str(policies),), tokens=tokens))
+    check = Authorizer(load([str(policies)]).resources).check
+    with_token = [message for message in plan.corpus.payloads if b"Bearer " in message]
+    verdicts = [CheckResponse.FromString(check(message)).status.code for message in with_token]
+    # No token that was minted without regard to the rule would be allowed.
+    assert verdicts.count(0) >= len(verdicts) / 4
+    assert verdicts.count(PERMISSION_DENIED) > 0
+    assert len(with_token) == 3 * (len(plan.corpus.payloads) - len(with_token)) == 12
+    plain = make_plan(replace(CHECK, policies=(str(policies),)))
+    assert not any(b"Bearer " in message for message in plain.corpus.payloads)
 
 
 def test_connections_are_shared_out_over_workers():
