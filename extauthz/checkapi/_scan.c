@@ -1,6 +1,7 @@
-/* A reader of the plain CheckRequest: takes out method, path, host and the headers that the policies read, and no more.
+/* A reader of the plain CheckRequest: takes out method, path, host, scheme and the headers that the policies read, and
+ * no more.
  *
- * scan(message, names) -> (method, path, host, {name: (line, ...)}) | None
+ * scan(message, names) -> (method, path, host, scheme, {name: (line, ...)}) | None
  *
  * None says "not plain" (or not a CheckRequest at all): the caller then lets the full codec decide. Plain is what Envoy
  * sends: each message once, text in ASCII, one of the two header forms, no groups. So whatever is answered here is what
@@ -35,6 +36,10 @@ typedef struct {
 /* A varint of at most 32 bits; 0 on anything else. */
 static int varint(span *s, uint32_t *value)
 {
+    if (s->at < s->end && *s->at < 0x80) {
+        *value = *s->at++;
+        return 1;
+    }
     uint64_t result = 0;
     for (int shift = 0; shift < 35 && s->at < s->end; shift += 7) {
         uint8_t byte = *s->at++;
@@ -176,11 +181,11 @@ static int header(scanner *w, span entry, int raw)
         else if (number == 3 && raw)
             bytes = content;
     }
-    if (!is_ascii(key) || !is_ascii(value))
-        return 0;
     for (Py_ssize_t i = 0; i < w->count; i++) {
         if (key.end - key.at != w->length[i] || memcmp(key.at, w->name[i], (size_t)w->length[i]) != 0)
             continue;
+        if (!is_ascii(value))
+            return 0;
         if (!raw) {
             int known = PyDict_Contains(w->lines, PyTuple_GetItem(w->names, i));
             if (known)
@@ -211,8 +216,8 @@ static int header_map(scanner *w, span map)
     return 1;
 }
 
-/* The HttpRequest: 1 with the three texts and the headers, 0 not plain, -1 Python error. */
-static int http_request(scanner *w, span http, span *method, span *path, span *host)
+/* The HttpRequest: 1 with its texts and the headers, 0 not plain, -1 Python error. */
+static int http_request(scanner *w, span http, span *method, span *path, span *host, span *scheme)
 {
     int maps = 0;
     while (http.at < http.end) {
@@ -222,7 +227,7 @@ static int http_request(scanner *w, span http, span *method, span *path, span *h
         if (!next_field(&http, &number, &type, &content))
             return 0;
         if (type != LENGTH) {
-            if (number >= 2 && number <= 5)
+            if (number >= 2 && number <= 6)
                 return 0;
             continue;
         }
@@ -240,6 +245,9 @@ static int http_request(scanner *w, span http, span *method, span *path, span *h
         case 5:
             *host = content;
             break;
+        case 6:
+            *scheme = content;
+            break;
         case 13:
             taken = maps++ ? 0 : header_map(w, content);
             break;
@@ -251,7 +259,7 @@ static int http_request(scanner *w, span http, span *method, span *path, span *h
     }
     if (w->joined_form && w->raw_form)
         return 0;
-    return is_ascii(*method) && is_ascii(*path) && is_ascii(*host) && method->at < method->end;
+    return is_ascii(*method) && is_ascii(*path) && is_ascii(*host) && is_ascii(*scheme) && method->at < method->end;
 }
 
 static int prepare(scanner *w, PyObject *names)
@@ -288,16 +296,17 @@ static PyObject *scan(PyObject *module, PyObject *const *arguments, Py_ssize_t c
     if (prepare(&work, arguments[1]))
         return NULL;
     span message = {(const uint8_t *)bytes, (const uint8_t *)bytes + size};
-    span attributes, request, http, method = {NULL, NULL}, path = {NULL, NULL}, host = {NULL, NULL};
+    span attributes, request, http;
+    span method = {NULL, NULL}, path = {NULL, NULL}, host = {NULL, NULL}, scheme = {NULL, NULL};
     int plain = only(message, 1, &attributes) && only(attributes, 4, &request) && only(request, 2, &http);
     if (plain)
-        plain = http_request(&work, http, &method, &path, &host);
+        plain = http_request(&work, http, &method, &path, &host, &scheme);
     PyObject *answer = NULL;
     if (plain == 1) {
-        PyObject *texts[3] = {text_of(method), text_of(path), text_of(host)};
-        if (texts[0] && texts[1] && texts[2])
-            answer = PyTuple_Pack(4, texts[0], texts[1], texts[2], work.lines);
-        for (int i = 0; i < 3; i++)
+        PyObject *texts[4] = {text_of(method), text_of(path), text_of(host), text_of(scheme)};
+        if (texts[0] && texts[1] && texts[2] && texts[3])
+            answer = PyTuple_Pack(5, texts[0], texts[1], texts[2], texts[3], work.lines);
+        for (int i = 0; i < 4; i++)
             Py_XDECREF(texts[i]);
     } else if (plain == 0) {
         answer = Py_None;
@@ -309,7 +318,7 @@ static PyObject *scan(PyObject *module, PyObject *const *arguments, Py_ssize_t c
 
 static PyMethodDef methods[] = {
     {"scan", (PyCFunction)(void (*)(void))scan, METH_FASTCALL,
-     "scan(message, names) -> (method, path, host, {name: (line, ...)}), or None when the message is not plain."},
+     "scan(message, names) -> (method, path, host, scheme, {name: (line, ...)}), or None when the message is not plain."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -26,7 +26,7 @@ _peers = PeerCertificates()
 
 
 class CheckedRequest(Request):
-    """A request read from a CheckRequest; all but method, path and host is derived when it is first looked at."""
+    """A request read from a CheckRequest; all but method, path, host, scheme is derived when it is first looked at."""
 
     __slots__ = ("_attributes", "_headers", "_message", "_raw_headers")
 
@@ -62,15 +62,8 @@ class _ScannedRequest(CheckedRequest):
 
     __slots__ = ("_asked", "_found")
 
-    def __init__(
-        self,
-        message: bytes,
-        scanned: tuple[str, str, str, Mapping[str, Sequence[str]]],
-        asked: Collection[str],
-    ) -> None:
-        self._message = message
-        self._asked = asked
-        self.method, self.path, self.host, self._found = scanned
+    _asked: Collection[str]
+    _found: Mapping[str, Sequence[str]]
 
     def lines(self, name: str) -> Sequence[str]:
         found = self._found.get(name)
@@ -93,7 +86,7 @@ def read_check_request(message: bytes) -> Request:
     request = CheckedRequest.__new__(CheckedRequest)
     request._message = message
     request._attributes = attributes
-    request.method, request.path, request.host = http.method, http.path, http.host
+    request.method, request.path, request.host, request.scheme = http.method, http.path, http.host, http.scheme
     return request
 
 
@@ -105,9 +98,18 @@ def check_request_reader(headers: Iterable[str]) -> Callable[[bytes], Request]:
     names = tuple(sorted(name for name in headers if name[:1] != ":" and name != "host" and name.isascii()))
     asked = frozenset(names)
 
+    create = _ScannedRequest.__new__
+
     def read(message: bytes) -> Request:
         scanned = scan_message(message, names)
-        return read_check_request(message) if scanned is None else _ScannedRequest(message, scanned, asked)
+        if scanned is None:
+            return read_check_request(message)
+        # Filled here, since an __init__ costs a call.
+        request = create(_ScannedRequest)
+        request._message = message
+        request._asked = asked
+        request.method, request.path, request.host, request.scheme, request._found = scanned
+        return request
 
     return read if len(names) <= MAX_SCANNED_HEADERS else read_check_request
 
@@ -163,7 +165,6 @@ def _value(value: Value) -> Any:
 _DERIVED: dict[str, Callable[[CheckedRequest], Any]] = {
     "_attributes": lambda request: _attributes(request._message),
     "_headers": lambda request: request._attributes.request.http.headers,
-    "scheme": lambda request: request._attributes.request.http.scheme,
     "_raw_headers": _raw_headers,
     "header_lines": _header_lines,
     "source_address": lambda request: request._attributes.source.address.socket_address.address,
