@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from time import time
-from typing import Literal
+from typing import Any, Literal
 
-from extauthz.authn.answers import refuse
+from extauthz.authn.answers import ORIGINAL_PATH, refuse
 from extauthz.authn.authenticator import Authentication, Authenticator
 from extauthz.authn.keys import UNAVAILABLE, InlineKeys, KeySet, KeySetError, KeySource
 from extauthz.authz.policies import AuthorizationOptions, Verdict, compile_policies
 from extauthz.checkapi.read import check_request_reader
-from extauthz.checkapi.write import HEADER_BYTES_LIMIT, needs_clearing, write_decision
+from extauthz.checkapi.write import HEADER_BYTES_LIMIT, needs_clearing, write_allowed, write_decision
 from extauthz.decision import RBAC_DENIED_BODY, Decision
 from extauthz.errors import NotAnHttpRequest, PolicyError, Problem, UsageError
 from extauthz.istio.resources import JwtRule, RequestAuthentication, Resources
@@ -81,7 +81,10 @@ class Authorizer:
         self.reads_headers = self.authenticator.reads_headers | self.policies.reads_headers
         """The headers (lower case) that decisions look at; the rest of a request's are not taken out of the message."""
         self._read = check_request_reader(self.reads_headers)
-        self._denials: dict[str, bytes] = {}
+        # Only refusals look at this one, and looking for it in every request costs more than reading those again.
+        self._read_refused = check_request_reader((ORIGINAL_PATH,))
+        self._denials: dict[str, _Answer] = {}
+        self._keeps_decisions = False
 
     def decide(self, request: Request, now: float) -> Decision:
         """Allow or deny one request at the time `now` (Unix seconds): CUSTOM, authentication, AUDIT, DENY, ALLOW."""
@@ -101,71 +104,98 @@ class Authorizer:
         Raises MalformedCheckRequest when the bytes are no CheckRequest.
         """
         try:
-            request = self._read(message)
+            return self._answer(self._read(message), message).written
         except NotAnHttpRequest:
-            return self._count_and_write(_NOT_HTTP)
-        if self._custom is not None and (verdict := self._custom(request)) is not None:
-            return self._count_and_write(_decision(verdict, None))
-        authentication = self._authenticate(request, time())
-        if authentication.refusal is not None:
-            return self._count_and_write(refuse(request, authentication.refusal))
-        prepared = authentication.prepared
-        if prepared is None:
-            prepared = authentication.prepared = self._prepare(authentication)
-        seen = request if prepared.unseen else ChangedRequest(request, authentication.changes)
-        verdict = self._authorize(seen, authentication.identity)
-        reason = verdict.reason
-        self.reasons[reason] = self.reasons.get(reason, 0) + 1
-        if verdict.metadata:
-            return self._write(_decision(verdict, authentication), len(message))
-        if not verdict.allowed:
-            denial = self._denials.get(reason)
-            if denial is None:
-                denial = self._denials[reason] = write_decision(_decision(verdict, None))
-            return denial
-        if prepared.added_bytes and len(message) + prepared.added_bytes > HEADER_BYTES_LIMIT:
-            return self._write(_decision(verdict, authentication), len(message))
-        answer: bytes | None = prepared.answer
-        if answer is None:
-            answer = prepared.answer = write_decision(_decision(verdict, authentication))
-        return answer
+            return self._count(_NOT_HTTP).written
 
     def check_logged(self, message: bytes) -> tuple[bytes, Request | None, Decision]:
         """As `check`, with what a decision log wants to know; the request is None when the call asked about none."""
+        self._keeps_decisions = True
         try:
             request = self._read(message)
         except NotAnHttpRequest:
-            return self._count_and_write(_NOT_HTTP), None, _NOT_HTTP
-        decision = self.decide(request, time())
-        self.reasons[decision.reason] = self.reasons.get(decision.reason, 0) + 1
-        return self._write(decision, len(message)), request, decision
+            return self._count(_NOT_HTTP).written, None, _NOT_HTTP
+        answer = self._answer(request, message)
+        decision = answer.decision
+        if decision is None:
+            # It was made by `check`, before there was a log.
+            decision = self.decide(request, time())
+        return answer.written, request, decision
+
+    def _answer(self, request: Request, message: bytes) -> _Answer:
+        """The answer to a request that was read from `message`, made beforehand where it does not depend on it."""
+        if self._custom is not None and (verdict := self._custom(request)) is not None:
+            return self._count(_decision(verdict, None))
+        authentication = self._authenticate(request, time())
+        prepared: _Prepared | None = authentication.prepared
+        if prepared is None:
+            if authentication.refusal is not None:
+                return self._count(refuse(self._read_refused(message), authentication.refusal))
+            prepared = authentication.prepared = self._prepare(authentication)
+        seen = request if prepared.unseen else ChangedRequest(request, authentication.changes)
+        verdict = self._authorize(seen, authentication.identity)
+        allowed, _, reason, metadata = verdict
+        try:
+            self.reasons[reason] += 1
+        except KeyError:
+            self.reasons[reason] = 1
+        if metadata:
+            return _write(_decision(verdict, authentication), len(message))
+        if not allowed:
+            denial = self._denials.get(reason)
+            if denial is None:
+                denial = self._denials[reason] = _write(_decision(verdict, None))
+            return denial
+        if prepared.added_bytes and len(message) + prepared.added_bytes > HEADER_BYTES_LIMIT:
+            return _write(_decision(verdict, authentication), len(message))
+        if not prepared.written:
+            self._fill(prepared, verdict, authentication)
+        return prepared
 
     def _prepare(self, authentication: Authentication) -> _Prepared:
         changes = authentication.changes
         unseen = changes.path is None and self.policies.reads_headers.isdisjoint(changes.headers)
         return _Prepared(unseen, changes.added_bytes)
 
-    def _count_and_write(self, decision: Decision) -> bytes:
+    def _fill(self, prepared: _Prepared, verdict: Verdict, authentication: Authentication) -> None:
+        """Write the answer to all requests that are allowed with this result of authentication."""
+        if self._keeps_decisions:
+            prepared.decision = _decision(verdict, authentication)
+        prepared.written = write_allowed(authentication.changes, _payload(authentication))
+
+    def _count(self, decision: Decision) -> _Answer:
         self.reasons[decision.reason] = self.reasons.get(decision.reason, 0) + 1
-        return write_decision(decision)
-
-    @staticmethod
-    def _write(decision: Decision, request_bytes: int) -> bytes:
-        return write_decision(decision, clear_first=needs_clearing(decision.changes, request_bytes))
+        return _write(decision)
 
 
-class _Prepared:
-    """What is the same for every request with one result of authentication.
+class _Answer:
+    """A CheckResponse, and the decision that it says; None where none was kept."""
 
-    `unseen`: the policies look at nothing that authentication changed. `answer` is that of an allowed request.
+    __slots__ = ("decision", "written")
+
+    def __init__(self, written: bytes, decision: Decision | None) -> None:
+        self.written = written
+        self.decision = decision
+
+
+class _Prepared(_Answer):
+    """The answer to allowed requests with one result of authentication; nothing is written before the first of them.
+
+    `unseen`: the policies look at nothing that authentication changed.
     """
 
-    __slots__ = ("added_bytes", "answer", "unseen")
+    __slots__ = ("added_bytes", "unseen")
 
     def __init__(self, unseen: bool, added_bytes: int) -> None:
+        self.written = b""
+        self.decision = None
         self.unseen = unseen
         self.added_bytes = added_bytes
-        self.answer: bytes | None = None
+
+
+def _write(decision: Decision, request_bytes: int = 0) -> _Answer:
+    clear_first = request_bytes > 0 and needs_clearing(decision.changes, request_bytes)
+    return _Answer(write_decision(decision, clear_first=clear_first), decision)
 
 
 _NOT_HTTP = Decision(False, 403, RBAC_DENIED_BODY, reason="not_an_http_request")
@@ -183,9 +213,13 @@ def _decision(verdict: Verdict, authentication: Authentication | None) -> Decisi
         )
     if authentication is None:
         return Decision(True, reason=verdict.reason, metadata=verdict.metadata)
-    claims = authentication.identity.claims
-    metadata = {**verdict.metadata, PAYLOAD_METADATA_KEY: claims} if claims else verdict.metadata
+    metadata = {**verdict.metadata, **_payload(authentication)}
     return Decision(True, reason=verdict.reason, changes=authentication.changes, metadata=metadata)
+
+
+def _payload(authentication: Authentication) -> dict[str, Any]:
+    claims = authentication.identity.claims
+    return {PAYLOAD_METADATA_KEY: claims} if claims else {}
 
 
 def _authorization_options(options: AuthorizerOptions) -> AuthorizationOptions:

@@ -8,6 +8,9 @@ from extauthz.authn.statuses import Refusal
 from extauthz.decision import Decision
 from extauthz.request import Request
 
+ORIGINAL_PATH: Final = "x-envoy-original-path"
+"""The header with the path before Envoy rewrote it."""
+
 MAX_REALM_PATH: Final = 256
 """Characters of the path, query included, that the realm shows."""
 
@@ -21,6 +24,6 @@ def refuse(request: Request, refusal: Refusal) -> Decision:
 
 def _original_uri(request: Request) -> str:
     """scheme://host + path; the header x-envoy-original-path, when there is one, stands for the path."""
-    original = request.lines("x-envoy-original-path")
+    original = request.lines(ORIGINAL_PATH)
     path = original[0] if original else request.path
     return f"{request.scheme}://{request.host}{path[:MAX_REALM_PATH]}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from google.rpc import code_pb2
@@ -31,14 +32,15 @@ def write_decision(decision: Decision, *, clear_first: bool = False) -> bytes:
     before the new ones are set; see `needs_clearing`.
     """
     if decision.allowed:
-        answer = _ALLOWED + sized(_ok(decision.changes, clear_first))
-    else:
-        status = b"\x08" + varint(_GRPC_STATUS.get(decision.status, code_pb2.PERMISSION_DENIED))
-        status += _field(b"\x12", decision.reason.encode())
-        answer = b"\x0a" + sized(status) + b"\x12" + sized(_denied(decision))
-    if decision.metadata:
-        answer += b"\x22" + sized(_metadata(decision.metadata))
-    return answer
+        return write_allowed(decision.changes, decision.metadata, clear_first=clear_first)
+    answer = _status(decision.status, decision.reason) + b"\x12" + sized(_denied(decision))
+    return answer + b"\x22" + sized(_metadata(decision.metadata)) if decision.metadata else answer
+
+
+def write_allowed(changes: Changes, metadata: Mapping[str, Any], *, clear_first: bool = False) -> bytes:
+    """The CheckResponse that lets a request pass; see `write_decision`."""
+    answer = _ALLOWED + sized(_ok(changes, clear_first))
+    return answer + b"\x22" + sized(_metadata(metadata)) if metadata else answer
 
 
 HEADER_BYTES_LIMIT = 60 * 1024
@@ -73,6 +75,13 @@ def _ok(changes: Changes, clear_first: bool) -> bytes:
     return b"".join(fields + removed)
 
 
+@lru_cache(maxsize=256)
+def _status(http_status: int, reason: str) -> bytes:
+    """The field `status` (1) of a denial: `code` (1), `message` (2)."""
+    code = b"\x08" + varint(_GRPC_STATUS.get(http_status, code_pb2.PERMISSION_DENIED))
+    return b"\x0a" + sized(code + _field(b"\x12", reason.encode()))
+
+
 def _denied(decision: Decision) -> bytes:
     """A DeniedHttpResponse: `status` (1) with its `code`, `headers` (2), `body` (3)."""
     fields = [b"\x0a" + sized(b"\x08" + varint(decision.status))]
@@ -83,9 +92,15 @@ def _denied(decision: Decision) -> bytes:
 
 def _header(name: str, value: bytes) -> bytes:
     """A HeaderValueOption in the field `headers` of either answer: `header` (1) with key and value, `append` (2)."""
-    header = _field(b"\x0a", name.encode()) + _field(b"\x12", value)
+    header = _key(name) + _field(b"\x12", value)
     # The field's default is to append; only `append` is looked at, `append_action` makes no difference.
     return b"\x12" + sized(b"\x0a" + sized(header) + _APPEND_FALSE)
+
+
+@lru_cache(maxsize=256)
+def _key(name: str) -> bytes:
+    # Names are those that rules and answers give, never a client's.
+    return _field(b"\x0a", name.encode())
 
 
 def _field(tag: bytes, payload: bytes) -> bytes:

@@ -181,3 +181,38 @@ def test_decide_and_check_give_the_same_answer():
             assert CheckResponse.FromString(write_decision(decision)) == CheckResponse.FromString(
                 subject.check(message)
             )
+
+
+@pytest.mark.parametrize("path", ["/productpage", "/api/v1/products/0"])
+@pytest.mark.parametrize("token", ["", TOKEN, BAD_TOKEN])
+@pytest.mark.parametrize("checked_before", [False, True])
+def test_a_logged_answer_is_the_plain_one_with_its_decision(path, token, checked_before):
+    subject = authorizer(EXCLUDE, output_claim_to_headers=(ClaimToHeader(header="x-sub", claim="sub"),))
+    message = check_request("GET", path, [("authorization", f"Bearer {token}")] if token else [], host="h")
+    assert message is not None
+    if checked_before:
+        subject.check(message)
+    expected = subject.decide(read_check_request(message), time.time())
+    for _ in range(2):
+        written, request, decision = subject.check_logged(message)
+        assert decision == expected
+        assert request is not None
+        assert request.path == path
+        assert written == write_decision(expected) == subject.check(message)
+    assert sum(subject.reasons.values()) == subject.reasons[expected.reason] == 4 + checked_before
+
+
+@pytest.mark.parametrize("raw_headers", [False, True])
+def test_a_refusal_names_the_path_before_it_was_rewritten(raw_headers):
+    headers = [("authorization", "Bearer bad"), ("x-envoy-original-path", "/before?q")]
+    message = check_request("GET", "/after", headers, host="h", raw_headers=raw_headers)
+    assert message is not None
+    challenge = CheckResponse.FromString(authorizer().check(message)).denied_response.headers[0].header
+    assert challenge.value == 'Bearer realm="http://h/before?q", error="invalid_token"'
+
+
+def test_a_logged_call_about_something_else_than_http_is_denied():
+    written, request, decision = authorizer().check_logged(b"")
+    assert request is None
+    assert decision.reason == "not_an_http_request"
+    assert CheckResponse.FromString(written).status.code == 7
