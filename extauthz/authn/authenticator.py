@@ -15,11 +15,11 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Final, Literal, Protocol
 
 from extauthz.authn.cache import Cache, Entry
-from extauthz.authn.keys import KeySource
+from extauthz.authn.keys import KeySet, KeySource
 from extauthz.authn.limits import MAX_TOKENS, CacheLimits
 from extauthz.authn.live_request import LiveRequest
 from extauthz.authn.locations import Found
-from extauthz.authn.provider import Finding, Provider, compile_providers
+from extauthz.authn.provider import ALWAYS, Finding, Provider, compile_providers
 from extauthz.authn.statuses import Refusal, Status
 from extauthz.identity import Identity, anonymous
 from extauthz.istio.resources import JwtRule
@@ -126,7 +126,8 @@ class Authenticator:
             and request.method != "OPTIONS"
             and ("?" not in request.path or self._is_plain(request.path))
         ):
-            lines = request.lines(only[0])
+            header, prefix = only
+            lines = request.lines(header)
             if not lines:
                 return self._nobody
             if len(lines) == 1:
@@ -142,7 +143,7 @@ class Authenticator:
                     self.statistics.hits += 1
                     result: Authentication = entry.result
                     return result
-                return self._first_seen(request, line, only[1], now)
+                return self._first_seen(request, line, prefix, now)
         return self.work_out(request, now)
 
     def work_out(self, request: Request, now: float, observer: Observer | None = None) -> Authentication:
@@ -199,13 +200,20 @@ class Authenticator:
         now: float,
     ) -> None:
         """Keep a result for as long as everything that it rests on stays what it is."""
-        begin = max(finding.begin for _, finding in findings)
-        end = min(finding.end for _, finding in findings)
+        begin, end = ALWAYS
+        payload = 0
+        keys: list[tuple[KeySource, KeySet]] = []
+        for provider, finding in findings:
+            _, token, finding_begin, finding_end, key_set = finding
+            begin = max(begin, finding_begin)
+            end = min(end, finding_end)
+            if token is not None:
+                payload = max(payload, len(token.payload))
+            # A finding without keys is kept with those of the moment: a change of keys drops it, which does no harm.
+            source = provider.source
+            keys.append((source, key_set or source.key_set))
         if not begin <= now < end:
             return
-        # A finding that used no keys is kept with those of the moment: a change of keys drops it, which does no harm.
-        keys = [(provider.source, finding.key_set or provider.source.key_set) for provider, finding in findings]
-        payload = max(len(finding.token.payload) if finding.token is not None else 0 for _, finding in findings)
         entry = Entry(result, begin, end, keys, length + _PAYLOAD_FACTOR * payload + _RESULT_BYTES)
         (self._verified if good else self._refused).store(key, entry, now)
 

@@ -57,7 +57,7 @@ class Entry(Generic[T]):
         """Whether the keys that the answer rests on are still the ones in use."""
         if self.source.key_set is not self.key_set:
             return False
-        return all(source.key_set is key_set for source, key_set in self.others)
+        return not self.others or all(source.key_set is key_set for source, key_set in self.others)
 
 
 class Cache(Generic[T]):
@@ -86,12 +86,14 @@ class Cache(Generic[T]):
         if entry.size > self.max_bytes or not self._lock.acquire(blocking=False):
             return
         try:
-            self._drop(key)
+            entries = self.entries
+            if key in entries:
+                self._drop(key)
             self._sweep(now)
-            while self.entries and (len(self.entries) >= self.max_entries or self.bytes + entry.size > self.max_bytes):
+            while entries and (len(entries) >= self.max_entries or self.bytes + entry.size > self.max_bytes):
                 self._evict()
             if self.max_entries > 0:
-                self.entries[key] = entry
+                entries[key] = entry
                 self.bytes += entry.size
         finally:
             self._lock.release()
@@ -102,12 +104,14 @@ class Cache(Generic[T]):
             self.bytes -= entry.size
 
     def _sweep(self, now: float) -> None:
-        for _ in range(min(_SWEPT, len(self.entries))):
-            key, entry = next(iter(self.entries.items()))
+        entries = self.entries
+        for _ in range(min(_SWEPT, len(entries))):
+            key = next(iter(entries))
+            entry = entries[key]
             if now >= entry.end or not entry.has_current_keys():
                 self._drop(key)
             else:
-                self.entries.move_to_end(key)
+                entries.move_to_end(key)
 
     def _evict(self) -> None:
         for _ in range(_CHANCES):
