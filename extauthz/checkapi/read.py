@@ -86,7 +86,8 @@ def read_check_request(message: bytes) -> Request:
     request = CheckedRequest.__new__(CheckedRequest)
     request._message = message
     request._attributes = attributes
-    request.method, request.path, request.host, request.scheme = http.method, http.path, http.host, http.scheme
+    request.method, request.path = wire_text(http.method), wire_text(http.path)
+    request.host, request.scheme = wire_text(http.host), wire_text(http.scheme)
     return request
 
 

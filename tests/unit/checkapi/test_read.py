@@ -49,6 +49,18 @@ def test_pseudo_headers_are_known_when_envoy_sends_only_some_headers():
     assert list(request.lines(":method")) == ["GET"]
 
 
+def test_texts_beyond_ascii_are_wire_text_like_what_policies_are_compared_with():
+    message = CheckRequest()
+    http = message.attributes.request.http
+    http.method, http.path, http.host, http.scheme = "G\u00e9T", "/\u00e9?\ufeff", "h\u00f6st", "http\ufeff"
+    for read in (read_check_request, check_request_reader(("x-h",))):
+        request = read(message.SerializeToString())
+        assert request.method == "G\xc3\xa9T"
+        assert request.path == "/\xc3\xa9?\xef\xbb\xbf"
+        assert request.host == "h\xc3\xb6st"
+        assert request.scheme == "http\xef\xbb\xbf"
+
+
 def test_the_connection_is_read():
     request = read(
         "GET",
