@@ -10,6 +10,9 @@ from benchmarks.results_files import Parts, median
 
 Figures = Mapping[str, Any]
 
+_LEAST_SHARE = 0.01
+"""Of the CPU time, for a line of a profile to be shown."""
+
 
 def section(name: str, parts: Parts) -> str:
     """The Markdown of a section. Raises KeyError for one that there is not, or whose part was not measured."""
@@ -247,6 +250,20 @@ def _loadtest(parts: Parts) -> Iterator[str]:
     yield from _rows("behind a real Envoy | requests/s | p50 (ms) | p90 | p99 | p99.9 | valid", 6, rows)
 
 
+def _libraries(parts: Parts) -> Iterator[str]:
+    yield from _shares(parts, "libraries", "library (perf)")
+
+
+def _functions(parts: Parts) -> Iterator[str]:
+    yield from _shares(parts, "functions", "Python function, with the C that it calls (py-spy)")
+
+
+def _shares(parts: Parts, kind: str, head: str) -> Iterator[str]:
+    shares = parts["profile"]["figures"][kind]["shares"]
+    shown = ((f"`{name}`", f"{share:.1%}") for name, share in shares.items() if share >= _LEAST_SHARE)
+    yield from _rows(f"{head} | of the CPU time", 1, shown)
+
+
 def _machine(parts: Parts) -> Iterator[str]:
     lines: dict[str, list[str]] = {}
     for name, part in parts.items():
@@ -281,5 +298,7 @@ _SECTIONS: Mapping[str, Callable[[Parts], Iterator[str]]] = {
     "fetch": _fetch,
     "senders": _senders,
     "loadtest": _loadtest,
+    "libraries": _libraries,
+    "functions": _functions,
     "machine": _machine,
 }
