@@ -5,13 +5,16 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fra
 PRELOADED = $$(cc -print-file-name=libasan.so):$$(cc -print-file-name=libubsan.so)
 CHECK_ROUNDS ?= 300000
 CHECK_SECONDS ?= 60
+CHECK_CALLS ?= 1000000
+CHECK_CONNECTIONS ?= 100000
+CHECK_IDLE ?= 10000
 
 .PHONY: native native-check native-fuzz
 
 native: $(READY)  ## Build the C extensions in place
 	$(BIN)/python setup.py -q build_ext --inplace --force
 
-native-check: $(READY)  ## Sanitizer builds of the native transport: its tests, mutated traffic, hostile peers
+native-check: $(READY)  ## Sanitizer builds of the native transport: its tests, mutated traffic, hostile peers; then leaks
 	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
 	cp -r extauthz setup.py pyproject.toml README.md LICENSE $(SANITIZED)
 	find $(SANITIZED) -name '*.so' -delete
@@ -22,6 +25,8 @@ native-check: $(READY)  ## Sanitizer builds of the native transport: its tests, 
 	  tests/unit/native tests/unit/server/test_transports.py tests/unit/checkapi tests/native/test_hostile.py
 	EXTAUTHZ_FUZZ_ROUNDS=$(CHECK_ROUNDS) $(BIN)/pytest -q -n0 --timeout 3600 tests/native/test_sanitized.py
 	@$(MAKE) --no-print-directory native-fuzz
+	EXTAUTHZ_ENDURANCE_CALLS=$(CHECK_CALLS) EXTAUTHZ_ENDURANCE_CONNECTIONS=$(CHECK_CONNECTIONS) \
+	  EXTAUTHZ_IDLE_CONNECTIONS=$(CHECK_IDLE) $(BIN)/pytest -q -n0 --timeout 900 tests/native/test_endurance.py
 
 native-fuzz: $(READY)
 	@command -v clang >/dev/null || { echo "no clang: libFuzzer is passed over (Debian: apt install clang)"; exit 0; }; \

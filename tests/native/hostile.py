@@ -1,14 +1,13 @@
-"""Hostile peers beside a steady client: `python tests/native/hostile.py SECONDS` runs a campaign and reports on it.
+"""Hostile peers beside a steady client: `python tests/native/hostile.py SECONDS [TRANSPORT]` attacks and reports.
 
-Three processes: a server on the native transport, attackers, and this one with the steady client, whose calls must all
-be answered while connections are flooded, filled, left half-open, starved and broken around it.
+Three processes: a server (native_target), attackers, and this one with the steady client, whose calls must all be
+answered while connections are flooded, filled, left half-open, starved and broken around it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
 import socket
 import struct
@@ -19,7 +18,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import grpc
 from hpack import Encoder
@@ -34,10 +32,12 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-METHOD = "/envoy.service.auth.v3.Authorization/Check"
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from native_target import CALL_SECONDS, METHOD, Server
+from seeds import every
+
 HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SettingsFrame(0).serialize()
 ATTACKERS = 12
-CALL_SECONDS = 3.0
 HEADERS = [
     (":method", "POST"),
     (":scheme", "http"),
@@ -51,9 +51,13 @@ BLOCK = Encoder().encode(HEADERS, huffman=False)
 
 @dataclass(frozen=True)
 class Report:
-    """What a campaign saw. Memory is the server's, in bytes: after a first part of the time, and at the end."""
+    """What a campaign saw. Memory is the server's, in bytes: after a first part of the time, and at the end.
+
+    `volleys` are the writes of the attackers, each of one frame or of some hundred; `attacks` counts by kind.
+    """
 
     calls: int
+    volleys: int
     failures: list[str]
     slowest: float
     attacks: dict[str, int]
@@ -70,6 +74,7 @@ class Peer:
 
     def __init__(self, address: tuple[str, int], *, deaf: bool = False, hello: bool = True) -> None:
         self.socket = socket.create_connection(address, 5)
+        self.volleys = 0
         if not deaf:
             threading.Thread(target=self._swallow, daemon=True).start()
         if hello:
@@ -82,6 +87,7 @@ class Peer:
 
     def send(self, *frames: Frame | bytes) -> None:
         """Send frames, or bytes that may be some."""
+        self.volleys += 1
         self.socket.sendall(b"".join(frame if isinstance(frame, bytes) else frame.serialize() for frame in frames))
 
 
@@ -277,16 +283,18 @@ class Attack:
         """Leave things as they are for a moment."""
         time.sleep(max(0.0, min(seconds, self._end - time.monotonic())))
 
-    def close(self) -> None:
-        """Close every connection."""
+    def close(self) -> int:
+        """Close every connection; how much was sent over them, in volleys."""
         for peer in self._peers:
             peer.socket.close()
+        return sum(peer.volleys for peer in self._peers)
 
 
-def attack(address: tuple[str, int], seconds: float, seed: int, seeds: list[bytes]) -> dict[str, int]:
-    """Attack from several threads at once; how often each attack was tried."""
+def attack(address: tuple[str, int], seconds: float, seed: int, seeds: list[bytes]) -> tuple[int, dict[str, int]]:
+    """Attack from several threads at once; how many volleys were sent, and how often each attack was tried."""
     end = time.monotonic() + seconds
     tried = dict.fromkeys((one.__name__ for one in ATTACKS), 0)
+    volleys: list[int] = []
 
     def attacker(number: int) -> None:
         rng = random.Random(seed * 1000 + number)
@@ -300,63 +308,17 @@ def attack(address: tuple[str, int], seconds: float, seed: int, seeds: list[byte
             # That the server ends a connection is what is hoped for.
             with contextlib.suppress(OSError):
                 kind(one)
-            one.close()
+            volleys.append(one.close())
 
     threads = [threading.Thread(target=attacker, args=(number,)) for number in range(ATTACKERS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return tried
+    return sum(volleys), tried
 
 
-# ---- the server and the steady client --------------------------------------------------------------------------------
-
-
-def serve() -> None:
-    """Serve until standard input ends; a line on it is answered with statistics and resident memory, as JSON."""
-    from extauthz.server import native
-    from extauthz.server.listeners import Address
-    from extauthz.server.transport import Limits
-
-    native.CALL_SECONDS = CALL_SECONDS
-    limits = Limits(message_bytes=1 << 20, preface_seconds=1.0, idle_seconds=5.0)
-    handlers = {METHOD: lambda message: bytes(200_000) if message == b"big" else message[::-1]}
-    transport = native.NativeTransport([Address(host="127.0.0.1")], handlers, limits)
-    (address,) = transport.bind()
-    transport.set_serving(True)
-    transport.start()
-    print(json.dumps([address.host, address.port]), flush=True)
-    for _ in sys.stdin:
-        resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        print(json.dumps({"memory": resident, **transport._server.statistics()}), flush=True)
-    transport.stop()
-
-
-class Server:
-    """`serve` in a process of its own."""
-
-    def __init__(self) -> None:
-        command = [sys.executable, __file__, "serve"]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        host, port = self._line()
-        self.address: tuple[str, int] = (host, port)
-
-    def statistics(self) -> dict[str, int]:
-        """What it counts, and its memory."""
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return dict(self._line())
-
-    def close(self) -> int:
-        """End it; its exit status."""
-        self.process.communicate(timeout=20)
-        return self.process.returncode
-
-    def _line(self) -> Any:
-        assert self.process.stdout is not None
-        return json.loads(self.process.stdout.readline())
+# ---- the steady client --------------------------------------------------------------------------------
 
 
 def steady(server: Server, end: float, middle: float) -> tuple[int, list[str], float, int]:
@@ -364,10 +326,11 @@ def steady(server: Server, end: float, middle: float) -> tuple[int, list[str], f
     calls, failures, slowest, memory = 0, [], 0.0, 0
     with grpc.insecure_channel("{}:{}".format(*server.address)) as channel:
         check = channel.unary_unary(METHOD)
+        answers = {message: check(message, timeout=10, wait_for_ready=True) for message in (server.good, server.bad)}
         while (began := time.monotonic()) < end:
-            message = str(calls).encode() * 100
+            message = server.bad if calls % 2 else server.good
             try:
-                if check(message, timeout=10, wait_for_ready=not calls) != message[::-1]:
+                if check(message, timeout=10) != answers[message]:
                     failures.append("a wrong answer")
             except grpc.RpcError as error:
                 failures.append(f"{error.code()}: {error.details()}")  # type: ignore[attr-defined]
@@ -382,37 +345,32 @@ def steady(server: Server, end: float, middle: float) -> tuple[int, list[str], f
 def settle(server: Server, seconds: float) -> dict[str, int]:
     """Wait until nothing of the attacks is left, at most so long; the statistics then."""
     end = time.monotonic() + seconds
-    while (found := server.statistics())["connections"] and time.monotonic() < end:
+    while (found := server.statistics()).get("connections", found["in_flight"]) and time.monotonic() < end:
         time.sleep(0.1)
     return found
 
 
-def campaign(seconds: float, seed: int = 1) -> Report:
+def campaign(seconds: float, seed: int = 1, transport: str = "native") -> Report:
     """Attack a server for so long, beside a steady client."""
-    server = Server()
+    server = Server(transport)
     command = [sys.executable, __file__, "attack", json.dumps(server.address), str(seconds), str(seed)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as attackers:
         now = time.monotonic()
         calls, failures, slowest, early = steady(server, now + seconds, now + seconds / 3)
-        tried = json.loads(attackers.communicate()[0])
+        volleys, tried = json.loads(attackers.communicate()[0])
     statistics = settle(server, CALL_SECONDS + 5)
     memory = statistics.pop("memory")
     if status := server.close():
         failures.append(f"the server ended with status {status}")
-    return Report(calls, failures, slowest, tried, early, memory, statistics)
+    return Report(calls, volleys, failures, slowest, tried, early, memory, statistics)
 
 
 def main(arguments: list[str]) -> None:
-    """One of the three processes, by the first argument."""
-    if arguments[0] == "serve":
-        serve()
-    elif arguments[0] == "attack":
-        sys.path.insert(0, str(Path(__file__).parent))
-        from seeds import every
-
+    """The attackers' process, or the whole, by the first argument."""
+    if arguments[0] == "attack":
         print(json.dumps(attack(tuple(json.loads(arguments[1])), float(arguments[2]), int(arguments[3]), every())))
     else:
-        print(json.dumps(asdict(campaign(float(arguments[0]))), indent=2))
+        print(json.dumps(asdict(campaign(float(arguments[0]), 1, *arguments[1:])), indent=2))
 
 
 if __name__ == "__main__":

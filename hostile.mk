@@ -1,0 +1,11 @@
+# Hostile input of every kind: nothing may be wrongly allowed, crash, hang or grow. A short form is part of `make test`.
+HOSTILE_INPUTS ?= 1000000
+HOSTILE_SECONDS ?= 30
+HOSTILE_IDLE ?= 10000
+HOSTILE_SEED ?=
+
+.PHONY: hostile
+
+hostile: $(READY)  ## A million hostile inputs: CheckRequests, tokens, key sets, policies, HTTP/2 (HOSTILE_INPUTS=, HOSTILE_SEED=)
+	$(BIN)/python tests/hostile --inputs $(HOSTILE_INPUTS) --seconds $(HOSTILE_SECONDS) --idle $(HOSTILE_IDLE) \
+	  $(if $(HOSTILE_SEED),--seed $(HOSTILE_SEED))
