@@ -18,12 +18,12 @@ from extauthz.authn.cache import Cache, Entry
 from extauthz.authn.keys import KeySet, KeySource
 from extauthz.authn.limits import MAX_TOKENS, CacheLimits
 from extauthz.authn.live_request import LiveRequest
-from extauthz.authn.locations import Found
+from extauthz.authn.locations import Found, after_prefix
 from extauthz.authn.provider import ALWAYS, Finding, Provider, compile_providers
 from extauthz.authn.statuses import Refusal, Status
 from extauthz.identity import Identity, anonymous
 from extauthz.istio.resources import JwtRule
-from extauthz.request import NO_CHANGES, Changes, Request
+from extauthz.request import NO_CHANGES, NO_LINES, Changes, Request
 
 _PAYLOAD_FACTOR: Final = 6
 """Bytes that a payload's claims take as Python values, for each character of it, about."""
@@ -108,6 +108,10 @@ class Authenticator:
             None, self._anonymous, Changes(dict.fromkeys(outputs, ())) if outputs else NO_CHANGES
         )
         self._only = _only_header(self.providers)
+        self._alone = self._only is not None and len(self.providers) == 1 and not outputs
+        self._stripped = NO_CHANGES
+        if self._only is not None and not self.providers[0].forwards_token:
+            self._stripped = Changes({self._only[0]: NO_LINES})
         self._parameters = {name for provider in self.providers for name in provider.locations.parameters}
 
     @property
@@ -166,7 +170,7 @@ class Authenticator:
         finding = provider.examine(text, now)
         if finding.token is not None:
             # What the signature was made of is not needed again, and is most of a token's size.
-            finding = finding._replace(token=finding.token._replace(signed=b"", signature=b""))
+            finding = finding._replace(token=finding.token._replace(header="", signed=b"", signature=b""))
         self._remember(key, finding, finding.status is None, [(provider, finding)], len(text), now)
         return finding
 
@@ -180,11 +184,28 @@ class Authenticator:
             refused: Authentication = entry.result
             return refused
         self.statistics.misses += 1
-        walk = _Walk(self, request, now, None)
-        result = self._result(walk, walk.tree(remembering=False))
-        if walk.findings:
-            self._remember(line, result, result.refusal is None, walk.findings, len(line), now)
+        if self._alone:
+            token = after_prefix(line, prefix) if prefix else line
+            if token is None:
+                return self._nobody
+            result, findings = self._judge(token, now)
+        else:
+            walk = _Walk(self, request, now, None)
+            result, findings = self._result(walk, walk.tree(remembering=False)), walk.findings
+        if findings:
+            self._remember(line, result, result.refusal is None, findings, len(line), now)
         return result
+
+    def _judge(self, text: str, now: float) -> tuple[Authentication, list[tuple[Provider, Finding]]]:
+        """What the walk makes of a token in the header of a rule that is alone and writes none: the usual case."""
+        (provider,) = self.providers
+        finding = provider.examine(text, now)
+        if finding.status is not None:
+            result = Authentication(Refusal.of(finding.status), self._anonymous, NO_CHANGES)
+        else:
+            assert finding.token is not None
+            result = Authentication(None, Identity(provider.claims(finding.token)), self._stripped)
+        return result, [(provider, finding)]
 
     def _result(self, walk: _Walk, status: Status | None) -> Authentication:
         identity = self._anonymous if walk.claims is None else Identity(walk.claims)

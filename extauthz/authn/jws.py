@@ -11,6 +11,7 @@ sent.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, NoReturn
 
 from extauthz.authn.base64url import decode
@@ -53,7 +54,7 @@ class Jws(NamedTuple):
     """A token that was read but not verified.
 
     `issuer` is `iss`, empty when absent, as are `key_id` and `not_before`, `expires` (0) and `audiences`. `claims` is
-    the whole payload; `payload` its section as it was sent.
+    the whole payload; `header` and `payload` are sections as they were sent.
     """
 
     algorithm: str
@@ -63,20 +64,30 @@ class Jws(NamedTuple):
     expires: int
     audiences: tuple[str, ...]
     claims: dict[str, Any]
+    header: str
     payload: str
     signed: bytes
     signature: bytes
 
 
-def parse(token: str, algorithms: frozenset[str] = ALGORITHMS) -> Jws:
-    """Read a token (wire text) that may use one of `algorithms`. Raises InvalidToken."""
+Headers = Mapping[str, tuple[str, str]]
+"""What `parse_header` made of header sections."""
+
+NO_HEADERS: Final[Headers] = {}
+
+
+def parse(token: str, algorithms: frozenset[str] = ALGORITHMS, known: Headers = NO_HEADERS) -> Jws:
+    """Read a token (wire text) that may use one of `algorithms`. Raises InvalidToken.
+
+    Header sections in `known` are not read again; an issuer's tokens have the same one until it changes keys.
+    """
     if len(token) > MAX_TOKEN_CHARACTERS:
         raise InvalidToken(Status.FORM)
     sections = [section for section in token.split(".") if section]
     if len(sections) != 3:
         raise InvalidToken(Status.FORM)
     header, payload, signature = sections
-    algorithm, key_id = parse_header(header, algorithms)
+    algorithm, key_id = known.get(header) or parse_header(header, algorithms)
     data = decode(payload)
     if data is None:
         raise InvalidToken(Status.PAYLOAD_BASE64)
@@ -90,7 +101,7 @@ def parse(token: str, algorithms: frozenset[str] = ALGORITHMS) -> Jws:
         raise InvalidToken(Status.SIGNATURE_BASE64)
     signed = f"{header}.{payload}".encode("latin-1")
     return Jws(
-        algorithm, key_id, issuer, not_before, expires, audiences, claims, payload, signed, signature_bytes
+        algorithm, key_id, issuer, not_before, expires, audiences, claims, header, payload, signed, signature_bytes
     )  # fmt: skip
 
 

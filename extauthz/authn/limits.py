@@ -21,6 +21,10 @@ MAX_JSON_DEPTH: Final = 100
 MAX_KEY_SET_BYTES: Final = 1024 * 1024
 MAX_KEYS: Final = 1000
 
+MAX_KNOWN_HEADERS: Final = 64
+"""Header sections of verified tokens that a rule remembers, and the longest that it does."""
+MAX_KNOWN_HEADER_CHARACTERS: Final = 1024
+
 CLOCK_SKEW: Final = 60
 """Seconds that `nbf` and `exp` are stretched by (Envoy's default, which Istio leaves alone)."""
 

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from extauthz.authn import jws
 from extauthz.authn.keys import KeySet, KeySource, RefreshableKeySource
-from extauthz.authn.limits import CLOCK_SKEW
+from extauthz.authn.limits import CLOCK_SKEW, MAX_KNOWN_HEADER_CHARACTERS, MAX_KNOWN_HEADERS
 from extauthz.authn.live_request import LiveRequest
 from extauthz.authn.locations import Found, Locations, Place, header_name
 from extauthz.authn.outputs import ALWAYS_SPACE_DELIMITED, claim_value, header_value, split_claims
@@ -44,6 +44,7 @@ class Provider:
         "claim_headers",
         "forwards_token",
         "issuer",
+        "known_headers",
         "locations",
         "name",
         "note_missing_key",
@@ -72,12 +73,14 @@ class Provider:
         self.output_headers = tuple(dict.fromkeys(header for header in names if header))
         self.forwards_token = rule.forward_original_token
         self.split = tuple(dict.fromkeys((*ALWAYS_SPACE_DELIMITED, *rule.space_delimited_claims)))
+        self.known_headers: dict[str, tuple[str, str]] = {}
+        """What header sections of tokens that verified say; see `jws.parse`."""
         self.note_missing_key = source.note_missing_key if isinstance(source, RefreshableKeySource) else None
 
     def examine(self, text: str, now: float) -> Finding:
         """What a token (wire text) is at the time `now` in Unix seconds: form, issuer, times, audience, signature."""
         try:
-            token = jws.parse(text, self.algorithms)
+            token = jws.parse(text, self.algorithms, self.known_headers)
         except jws.InvalidToken as error:
             return Finding(error.status, None, *ALWAYS, None)
         if self.issuer and token.issuer != self.issuer:
@@ -95,11 +98,21 @@ class Provider:
         status = key_set.verify(
             token.algorithm, token.key_id, token.signed, token.signature, rsa_only=self.rsa_only
         )  # fmt: skip
-        if status is Status.NO_MATCHING_KEY and self.note_missing_key is not None:
+        if status is None:
+            if token.header not in self.known_headers:
+                self._keep_header(token)
+        elif status is Status.NO_MATCHING_KEY and self.note_missing_key is not None:
             # Not to be remembered: each such token is a reason to look for newer keys, and no signature was checked.
             self.note_missing_key()
             end = now
         return Finding(status, token, begin, end, key_set)
+
+    def _keep_header(self, token: jws.Jws) -> None:
+        """Remember what the header of a token says. It verified, so nobody but the issuer can fill this memory."""
+        if len(token.header) <= MAX_KNOWN_HEADER_CHARACTERS:
+            if len(self.known_headers) >= MAX_KNOWN_HEADERS:
+                self.known_headers.clear()
+            self.known_headers[token.header] = token.algorithm, token.key_id
 
     def apply(self, request: LiveRequest, found: Found, token: jws.Jws) -> None:
         """Do to the request what a good token does: write the output headers, then take the token away."""

@@ -206,3 +206,55 @@ def test_an_explanation_walks_the_checks_to_the_first_failure(authenticator, key
         subject.authenticate(request(key.token({"iss": "i", "aud": "b"})), NOW)
     )
     assert found.rules[0].places == ("header authorization after 'Bearer '", "parameter access_token")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {},
+        {"forward_original_token": True},
+        {"from_headers": (JwtHeader(name="X-Token"),)},
+        {"from_headers": (JwtHeader(name="Authorization", prefix="Token "),)},
+        {"audiences": ("a",)},
+        {"space_delimited_claims": ("roles",)},
+        {"output_claim_to_headers": (ClaimToHeader(header="x-sub", claim="sub"),)},
+    ],
+)
+def test_the_usual_case_is_what_the_walk_makes_of_it(authenticator, key, rule):
+    good = key.token({"iss": "i", "sub": "s", "aud": "a", "roles": "x y", "scope": "r w"})
+    lines = [
+        *(f"{prefix} {good}" for prefix in ("Bearer", "bearer", "Token", "Basic", "x Bearer", "")),
+        *("Bearer", "Bearer ", "Bearer bad", f"Bearer {good[:-6]}AAAAAA", f"Bearer .{good}", f"Bearer {good} x"),
+        *(f"Bearer {key.token(claims)}" for claims in ({"iss": "j"}, {"iss": "i", "exp": 1}, {"iss": "i", "nbf": 1e9})),
+    ]
+    subject = authenticator(rule)
+    for line in (*lines, *lines):
+        asked = request(authorization=line, x_token=line.removeprefix("Bearer "))
+        seen, expected = subject.authenticate(asked, NOW), authenticator(rule).work_out(asked, NOW)
+        assert (status(seen), changes(seen)) == (status(expected), changes(expected)), line
+        assert seen.identity.claims == expected.identity.claims
+        assert seen.changes == expected.changes
+
+
+def test_only_header_sections_of_verified_tokens_are_remembered_and_few_of_them(authenticator, key):
+    subject = authenticator()
+    (provider,) = subject.providers
+    bad = key.token({"iss": "i"})[:-6] + "AAAAAA"
+    assert status(subject.authenticate(request(bad), NOW)) == Status.VERIFICATION_FAILS
+    assert not provider.known_headers
+    for number in range(200):
+        token = key.token({"iss": "i"}, header={"n": number})
+        assert status(subject.authenticate(request(token), NOW)) is None
+        assert 0 < len(provider.known_headers) <= 64
+    long = key.token({"iss": "i"}, header={"n": "n" * 2000})
+    known = dict(provider.known_headers)
+    assert status(subject.authenticate(request(long), NOW)) is None
+    assert provider.known_headers == known
+
+
+def test_a_remembered_header_section_is_still_held_against_key_id_and_algorithm(authenticator, key, changing_keys):
+    source = changing_keys(key)
+    subject = authenticator({"source": source})
+    assert status(subject.authenticate(request(key.token({"iss": "i", "sub": "1"})), NOW)) is None
+    source.change(SigningKey.generate("ES256", "other"))
+    assert status(subject.authenticate(request(key.token({"iss": "i", "sub": "2"})), NOW)) == Status.NO_MATCHING_KEY
