@@ -17,12 +17,12 @@ from extauthz.authn.authenticator import Authentication, Authenticator
 from extauthz.authn.keys import UNAVAILABLE, InlineKeys, KeySet, KeySetError, KeySource
 from extauthz.authz.policies import AuthorizationOptions, Verdict, compile_policies
 from extauthz.checkapi.read import check_request_reader
-from extauthz.checkapi.write import HEADER_BYTES_LIMIT, needs_clearing, write_allowed, write_decision
+from extauthz.checkapi.write import HEADER_BYTES_LIMIT, needs_clearing, with_metadata, write_allowed, write_decision
 from extauthz.decision import RBAC_DENIED_BODY, Decision
 from extauthz.errors import NotAnHttpRequest, PolicyError, Problem, UsageError
 from extauthz.istio.resources import JwtRule, RequestAuthentication, Resources
 from extauthz.istio.workload import Workload, select
-from extauthz.request import ChangedRequest, Request
+from extauthz.request import NO_CHANGES, ChangedRequest, Changes, Request
 
 RemoteKeys = Callable[[JwtRule, RequestAuthentication, Resources], KeySource]
 """Gives the key source of a rule without inline keys (`jwksUri`, or OpenID discovery at the issuer)."""
@@ -84,6 +84,7 @@ class Authorizer:
         # Only refusals look at this one, and looking for it in every request costs more than reading those again.
         self._read_refused = check_request_reader((ORIGINAL_PATH,))
         self._denials: dict[str, _Answer] = {}
+        self._effect = _Effect(NO_CHANGES, self.policies.reads_headers)
         self._keeps_decisions = False
 
     def decide(self, request: Request, now: float) -> Decision:
@@ -132,7 +133,8 @@ class Authorizer:
             if authentication.refusal is not None:
                 return self._count(refuse(self._read_refused(message), authentication.refusal))
             prepared = authentication.prepared = self._prepare(authentication)
-        seen = request if prepared.unseen else ChangedRequest(request, authentication.changes)
+        effect = prepared.effect
+        seen = request if effect.unseen else ChangedRequest(request, effect.changes)
         verdict = self._authorize(seen, authentication.identity)
         allowed, _, reason, metadata = verdict
         try:
@@ -146,22 +148,23 @@ class Authorizer:
             if denial is None:
                 denial = self._denials[reason] = _write(_decision(verdict, None))
             return denial
-        if prepared.added_bytes and len(message) + prepared.added_bytes > HEADER_BYTES_LIMIT:
+        if effect.added_bytes and len(message) + effect.added_bytes > HEADER_BYTES_LIMIT:
             return _write(_decision(verdict, authentication), len(message))
         if not prepared.written:
             self._fill(prepared, verdict, authentication)
         return prepared
 
     def _prepare(self, authentication: Authentication) -> _Prepared:
-        changes = authentication.changes
-        unseen = changes.path is None and self.policies.reads_headers.isdisjoint(changes.headers)
-        return _Prepared(unseen, changes.added_bytes)
+        effect = self._effect
+        if effect.changes is not authentication.changes:
+            effect = self._effect = _Effect(authentication.changes, self.policies.reads_headers)
+        return _Prepared(effect)
 
     def _fill(self, prepared: _Prepared, verdict: Verdict, authentication: Authentication) -> None:
         """Write the answer to all requests that are allowed with this result of authentication."""
         if self._keeps_decisions:
             prepared.decision = _decision(verdict, authentication)
-        prepared.written = write_allowed(authentication.changes, _payload(authentication))
+        prepared.written = with_metadata(prepared.effect.written, _payload(authentication))
 
     def _count(self, decision: Decision) -> _Answer:
         self.reasons[decision.reason] = self.reasons.get(decision.reason, 0) + 1
@@ -178,19 +181,30 @@ class _Answer:
         self.decision = decision
 
 
-class _Prepared(_Answer):
-    """The answer to allowed requests with one result of authentication; nothing is written before the first of them.
+class _Effect:
+    """What follows from the changes of authentication alone; many tokens have the same.
 
-    `unseen`: the policies look at nothing that authentication changed.
+    `unseen`: the policies look at nothing that changed. `written` is an allowed answer without metadata.
     """
 
-    __slots__ = ("added_bytes", "unseen")
+    __slots__ = ("added_bytes", "changes", "unseen", "written")
 
-    def __init__(self, unseen: bool, added_bytes: int) -> None:
+    def __init__(self, changes: Changes, reads_headers: frozenset[str]) -> None:
+        self.changes = changes
+        self.unseen = changes.path is None and reads_headers.isdisjoint(changes.headers)
+        self.added_bytes = changes.added_bytes
+        self.written = write_allowed(changes, {})
+
+
+class _Prepared(_Answer):
+    """The answer to allowed requests with one result of authentication; nothing is written before the first of them."""
+
+    __slots__ = ("effect",)
+
+    def __init__(self, effect: _Effect) -> None:
         self.written = b""
         self.decision = None
-        self.unseen = unseen
-        self.added_bytes = added_bytes
+        self.effect = effect
 
 
 def _write(decision: Decision, request_bytes: int = 0) -> _Answer:

@@ -34,12 +34,16 @@ def write_decision(decision: Decision, *, clear_first: bool = False) -> bytes:
     if decision.allowed:
         return write_allowed(decision.changes, decision.metadata, clear_first=clear_first)
     answer = _status(decision.status, decision.reason) + b"\x12" + sized(_denied(decision))
-    return answer + b"\x22" + sized(_metadata(decision.metadata)) if decision.metadata else answer
+    return with_metadata(answer, decision.metadata)
 
 
 def write_allowed(changes: Changes, metadata: Mapping[str, Any], *, clear_first: bool = False) -> bytes:
     """The CheckResponse that lets a request pass; see `write_decision`."""
-    answer = _ALLOWED + sized(_ok(changes, clear_first))
+    return with_metadata(_ALLOWED + sized(_ok(changes, clear_first)), metadata)
+
+
+def with_metadata(answer: bytes, metadata: Mapping[str, Any]) -> bytes:
+    """A CheckResponse that was written without metadata, with it."""
     return answer + b"\x22" + sized(_metadata(metadata)) if metadata else answer
 
 
