@@ -16,7 +16,7 @@ from extauthz.checkapi.read import check_request_reader, read_check_request
 from extauthz.checkapi.write import write_decision
 from extauthz.minting import ALGORITHMS
 
-ROUNDS = 7
+ROUNDS = 5
 TOKENS_PER_ROUND = 60
 
 

@@ -15,8 +15,11 @@ _LEAST_SHARE = 0.01
 
 
 def section(name: str, parts: Parts) -> str:
-    """The Markdown of a section. Raises KeyError for one that there is not, or whose part was not measured."""
-    return "\n".join(_SECTIONS[name](parts)).strip() + "\n"
+    """The Markdown of a section. Raises KeyError for one that there is not, or whose part was not (wholly) measured."""
+    try:
+        return "\n".join(_SECTIONS[name](parts)).strip() + "\n"
+    except (ValueError, ZeroDivisionError, TypeError) as error:
+        raise KeyError(f"{type(error).__name__}: {error}") from error
 
 
 def everything(parts: Parts) -> str:
