@@ -21,7 +21,7 @@ NAVIGATION = {
     ),
     "Reference": ("request-authentication", "authorization-policy", "cli", "key-sets", "limits"),
     "Running": ("operating", "troubleshooting", "verify", "loadtest", "performance"),
-    "Contributing": ("architecture",),
+    "Contributing": ("architecture", "dependencies"),
 }
 """The side bar. A page that is not in it is an error."""
 

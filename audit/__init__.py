@@ -1,0 +1,1 @@
+"""What this package is made of: dependencies checked (`make audit`), and listed for machines (`make sbom`)."""

@@ -1,0 +1,83 @@
+"""What is installed: versions, licences, what needs what, and whether files are still those that were installed."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable
+from importlib import metadata
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+LICENCES = ("Apache", "MIT", "BSD", "ISC", "Python Software Foundation", "PSF", "MPL-2.0", "Mozilla Public License 2.0")
+"""Words of licences that may be depended on; others are for a person to look at."""
+
+
+def distribution(name: str) -> metadata.Distribution | None:
+    """An installed distribution."""
+    try:
+        return metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def licence(found: metadata.Distribution) -> str:
+    """What a distribution says of its licence: the SPDX expression, else its classifier, else the older field's line."""
+    fields = found.metadata
+    classifiers = [one.rpartition(" :: ")[2] for one in fields.get_all("Classifier") or () if "OSI Approved ::" in one]
+    free = (fields.get("License") or "").strip().partition("\n")[0]
+    return fields.get("License-Expression") or ", ".join(classifiers) or free or "unknown"
+
+
+def is_permitted(text: str) -> bool:
+    """Whether a licence is one of `LICENCES`."""
+    return any(word in text for word in LICENCES)
+
+
+def needs(found: metadata.Distribution, extras: Iterable[str] = ()) -> list[Requirement]:
+    """What a distribution requires here, with some of its extras."""
+    wanted = ("", *extras)
+    parsed = (Requirement(text) for text in found.requires or ())
+    return [one for one in parsed if one.marker is None or any(one.marker.evaluate({"extra": name}) for name in wanted)]
+
+
+def closure(requirements: Iterable[Requirement]) -> dict[str, set[str]]:
+    """Everything that some requirements bring along: name -> the names that it needs. What is missing is left out."""
+    graph: dict[str, set[str]] = {}
+    waiting = list(requirements)
+    while waiting:
+        one = waiting.pop()
+        name = canonicalize_name(one.name)
+        found = distribution(name)
+        if found is None:
+            continue
+        needed = needs(found, one.extras)
+        names = {canonicalize_name(other.name) for other in needed if distribution(other.name)}
+        if name not in graph or not names <= graph[name]:
+            graph[name] = graph.get(name, set()) | names
+            waiting += needed
+    return graph
+
+
+def record_hash(found: metadata.Distribution) -> str:
+    """SHA-256 of the list of a distribution's files with their hashes (RECORD); empty when there is none."""
+    text = found.read_text("RECORD")
+    return hashlib.sha256(text.encode()).hexdigest() if text else ""
+
+
+def changed_files(found: metadata.Distribution) -> list[str]:
+    """Files of a distribution that are not what its RECORD says, or gone."""
+    changed = []
+    for file in found.files or ():
+        if file.hash is None or file.hash.mode != "sha256":
+            continue
+        path = file.locate()
+        try:
+            digest = hashlib.sha256(path.read_bytes()).digest()  # type: ignore[attr-defined]
+        except OSError:
+            changed.append(str(file))
+            continue
+        if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != file.hash.value:
+            changed.append(str(file))
+    return changed
