@@ -19,6 +19,11 @@ from extauthz.authn.limits import MAX_TOKEN_CHARACTERS
 from extauthz.authn.statuses import Status
 from extauthz.authn.struct_json import InvalidJson, parse_object
 
+try:
+    from extauthz.authn import _payload
+except ImportError:  # The extension is optional.
+    _payload = None  # type: ignore[assignment]
+
 ALGORITHMS: Final = frozenset(
     (
         "ES256",
@@ -88,14 +93,7 @@ def parse(token: str, algorithms: frozenset[str] = ALGORITHMS, known: Headers = 
         raise InvalidToken(Status.FORM)
     header, payload, signature = sections
     algorithm, key_id = known.get(header) or parse_header(header, algorithms)
-    data = decode(payload)
-    if data is None:
-        raise InvalidToken(Status.PAYLOAD_BASE64)
-    try:
-        claims = parse_object(data)
-    except InvalidJson:
-        raise InvalidToken(Status.PAYLOAD_JSON) from None
-    issuer, not_before, expires, audiences = _registered_claims(claims)
+    issuer, not_before, expires, audiences, claims = read_plain_payload(payload) or read_payload(payload)
     signature_bytes = decode(signature)
     if signature_bytes is None:
         raise InvalidToken(Status.SIGNATURE_BASE64)
@@ -122,6 +120,30 @@ def parse_header(section: str, algorithms: frozenset[str] = ALGORITHMS) -> tuple
     if type(key_id) is not str:
         raise InvalidToken(Status.KEY_ID_TYPE)
     return algorithm, key_id
+
+
+Payload = tuple[str, int, int, tuple[str, ...], dict[str, Any]]
+"""`iss`, `nbf`, `exp` and `aud` (see `Jws`), and all claims."""
+
+
+def read_payload(section: str) -> Payload:
+    """What a payload section says. Raises InvalidToken."""
+    data = decode(section)
+    if data is None:
+        raise InvalidToken(Status.PAYLOAD_BASE64)
+    try:
+        claims = parse_object(data)
+    except InvalidJson:
+        raise InvalidToken(Status.PAYLOAD_JSON) from None
+    return (*_registered_claims(claims), claims)
+
+
+def _not_plain(section: str) -> Payload | None:
+    return None
+
+
+read_plain_payload: Final = _not_plain if _payload is None else _payload.read
+"""As `read_payload`, at a fraction of its cost, for what issuers usually write; None for anything else."""
 
 
 def _registered_claims(claims: dict[str, Any]) -> tuple[str, int, int, tuple[str, ...]]:

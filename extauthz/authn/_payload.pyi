@@ -1,0 +1,3 @@
+from typing import Any
+
+def read(section: str) -> tuple[str, int, int, tuple[str, ...], dict[str, Any]] | None: ...
