@@ -69,6 +69,7 @@ FAMILIES = (
     Family("jwks_age_seconds", Kind.GAUGE, "Time since a remote key set was last fetched.", ("uri",), max),
     Family("jwks_keys", Kind.GAUGE, "Usable keys of a remote key set.", ("uri",), min),
     Family("policy_reload", Kind.COUNTER, "Reloads of the policies, by result.", ("result",)),
+    Family("policy_last_reload_successful", Kind.GAUGE, "1, or 0 while the last reload is one that failed.", (), min),
     Family("policy_loaded_timestamp_seconds", Kind.GAUGE, "When the policies in force were loaded.", (), min),
     Family("policies", Kind.GAUGE, "Resources in force, by kind.", ("kind",), max),
     Family("decision_log_lines", Kind.COUNTER, "Lines of the decision log, by what became of them.", ("result",)),

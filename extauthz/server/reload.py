@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from threading import Event, Lock, Thread
 
 from extauthz.errors import ExtAuthzError, PolicyError, Severity
-from extauthz.server.metrics import Snapshot
+from extauthz.server.metrics import NO_LABELS, Snapshot
 
 _log = logging.getLogger(__name__)
 
@@ -67,8 +67,11 @@ class Reloads:
         self._asked.set()
 
     def snapshot(self) -> Snapshot:
-        """The counts by result."""
-        return {"policy_reload": {(result,): count for result, count in self._counts.items()}}
+        """The counts by result, and whether the last reload succeeded (1 before the first, too)."""
+        return {
+            "policy_reload": {(result,): count for result, count in self._counts.items()},
+            "policy_last_reload_successful": {NO_LABELS: float(self.last is None or self.last.succeeded)},
+        }
 
     def _run(self) -> None:
         while not self._closed:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -16,6 +15,7 @@ import promql_parser
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from deploy_manifests import DEPLOY, ROOT, Manifest, build, by_name, documents
+from deploy_promql import selectors, vector
 from deploy_serve import serving
 from jwt.algorithms import RSAAlgorithm
 from prometheus_client.parser import text_string_to_metric_families
@@ -119,18 +119,6 @@ def plain(expression: str) -> str:
     return expression.replace("$__rate_interval", "5m").replace("$namespace", ".*")
 
 
-def selectors(expression: promql_parser.Expr) -> Iterator[promql_parser.VectorSelector]:
-    """All vector selectors in an expression."""
-    if isinstance(expression, promql_parser.VectorSelector):
-        yield expression
-    for part in ("lhs", "rhs", "expr", "vector_selector", "param"):
-        child = getattr(expression, part, None)
-        if child is not None and not isinstance(child, (str, float)):
-            yield from selectors(child)
-    for child in getattr(expression, "args", None) or ():
-        yield from selectors(child)
-
-
 def grouped_labels(expression: str) -> set[str]:
     """The labels in by (...) and on (...)."""
     return {label.strip() for group in re.findall(r"\b(?:by|on) \(([^)]*)\)", expression) for label in group.split(",")}
@@ -154,6 +142,26 @@ def test_an_expression_parses_and_names_what_is_exported(expression, exported):
     assert grouped_labels(expression) <= used
 
 
+@pytest.mark.parametrize("expression", alert_expressions() + dashboard_expressions())
+def test_both_sides_of_every_operator_can_match(expression, exported):
+    labels = {name: found | TARGET_LABELS for name, found in (exported.labels | OPTIONAL).items()}
+    assert vector(promql_parser.parse(plain(expression)), labels) is not None
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        'a{result="error"} > 0 and a{result="success"} == 0',
+        "sum by (namespace) (a) / a",
+        "sum by (namespace, uri) (b) / sum by (namespace) (b)",
+        "sum by (result) (b)",
+    ],
+)
+def test_sides_that_never_match_are_found(expression):
+    with pytest.raises(AssertionError):
+        vector(promql_parser.parse(expression), {"a": {"namespace", "result"}, "b": {"namespace", "uri"}})
+
+
 def test_the_optional_metrics_are_families_too():
     assert {name.removeprefix("extauthz_").removesuffix("_total") for name in OPTIONAL} <= {f.name for f in FAMILIES}
 
@@ -175,7 +183,7 @@ def test_every_alert_says_what_it_means_and_what_to_do():
     [
         ("ExtauthzKeySetMissing", {"extauthz_jwks_keys"}),
         ("ExtauthzKeySetStale", {"extauthz_jwks_age_seconds"}),
-        ("ExtauthzReloadFailed", {"extauthz_policy_reload_total"}),
+        ("ExtauthzReloadFailed", {"extauthz_policy_last_reload_successful"}),
         ("ExtauthzDenialsJump", {"extauthz_decisions_total"}),
         ("ExtauthzErrors", {"extauthz_check_errors_total", "extauthz_grpc_calls_total"}),
         ("ExtauthzSlow", {"extauthz_check_duration_seconds_bucket"}),

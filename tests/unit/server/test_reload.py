@@ -22,7 +22,7 @@ def test_a_success_is_counted_and_logged_once(caplog: pytest.LogCaptureFixture) 
     outcome = reloads.now("files changed")
     assert outcome.succeeded
     assert reloads.last is outcome
-    assert reloads.snapshot() == {"policy_reload": {("success",): 1, ("error",): 0}}
+    assert reloads.snapshot()["policy_reload"] == {("success",): 1, ("error",): 0}
     assert len(caplog.records) == 1
     assert "3 AuthorizationPolicy" in caplog.text
 
@@ -34,6 +34,7 @@ def test_a_failure_names_every_error_with_its_place_in_one_line(caplog: pytest.L
     assert not outcome.succeeded
     assert outcome.problems == ("a.yaml:1: spec: is wrong", "a.yaml:2: spec: is wrong", "a.yaml:3: spec: is wrong")
     assert reloads.snapshot()["policy_reload"]["error",] == 1
+    assert reloads.snapshot()["policy_last_reload_successful"] == {(): 0}
     assert len(caplog.records) == 1
     assert "stay in force: a.yaml:1: spec: is wrong; a.yaml:2" in caplog.text
 
@@ -110,3 +111,19 @@ def test_no_reload_begins_after_closing() -> None:
     reloads.close()
     assert not reloads.now("SIGHUP").succeeded
     assert reloads.snapshot()["policy_reload"]["success",] == 0
+
+
+def test_the_last_reload_counts_as_successful_before_the_first_and_after_a_repair():
+    outcomes = iter([OSError("gone"), None])
+
+    def reload() -> str:
+        if (error := next(outcomes)) is not None:
+            raise error
+        return "loaded"
+
+    reloads = Reloads(reload)
+    seen = [reloads.snapshot()["policy_last_reload_successful"][()]]
+    for _ in range(2):
+        reloads.now("asked for")
+        seen.append(reloads.snapshot()["policy_last_reload_successful"][()])
+    assert seen == [1, 0, 1]
