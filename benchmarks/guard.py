@@ -43,9 +43,9 @@ class Reference:
         return found
 
 
-def ratio(call: Callable[[], object], rounds: int = ROUNDS) -> float:
-    """How many times as long as the reference's work one call takes."""
-    reference = Reference()
+def ratio(call: Callable[[], object], against: Callable[[], object] | None = None, rounds: int = ROUNDS) -> float:
+    """How many times as long as the reference's work (or another call) one call takes."""
+    reference = against or Reference()
     collecting = gc.isenabled()
     gc.disable()
     try:

@@ -1,7 +1,7 @@
 """The hot path has not become twice as slow: its time against fixed Python work, lowest of many short runs of both.
 
 `EXPECTED` is what was measured when the hot path was last changed on purpose (`python -m pytest -s` on this file prints
-what is measured now); half as much again is a regression.
+what is measured now); `ALLOWED` times that is a regression.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from extauthz.authorizer import Authorizer
 from extauthz.checkapi.read import check_request_reader, read_check_request
 from extauthz.istio.resources import Action, AuthorizationPolicy, Metadata, Operation, Resources, Rule
 
-EXPECTED = {"a token seen before": 0.83, "no token": 0.67, "a bad token seen before": 7.2}
-ALLOWED = 1.5
+EXPECTED = {"a token seen before": 0.79, "no token": 0.63, "a bad token seen before": 2.8}
+ALLOWED = 1.6
 
-ATTEMPTS = 3
+ATTEMPTS = 5
 """A machine so busy that no run of a tenth of a millisecond is undisturbed gets another chance; slow code none."""
 
 
@@ -37,17 +37,17 @@ def calls() -> dict[str, Callable[[], object]]:
     return {name: partial(check, message) for name, message in zip(EXPECTED, messages, strict=True)}
 
 
-def lowest(call: Callable[[], object], bound: float) -> float:
+def lowest(call: Callable[[], object], bound: float, against: Callable[[], object] | None = None) -> float:
     """The ratio of a call, measured again while it is above the bound."""
-    found = ratio(call)
+    found = ratio(call, against)
     for _ in range(ATTEMPTS - 1):
         if found > bound:
-            found = min(found, ratio(call))
+            found = min(found, ratio(call, against))
     return found
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_a_decision_has_not_become_half_as_slow_again(calls, name):
+def test_a_decision_has_not_become_much_slower(calls, name):
     found = lowest(calls[name], ALLOWED * EXPECTED[name])
     print(f"\n{name}: {found:.2f} of the reference, expected {EXPECTED[name]}", end="")
     assert found <= ALLOWED * EXPECTED[name]
@@ -61,8 +61,8 @@ def test_a_handler_that_does_everything_twice_would_be_found_out(calls, name):
         call()
         call()
 
-    # Of the time now, not of the expected one, which may have come down since: twice is more than is allowed.
-    assert lowest(twice, ALLOWED * ratio(call)) > ALLOWED * lowest(call, EXPECTED[name])
+    # Held against the handler as it is now, which takes what is expected of it.
+    assert lowest(twice, ALLOWED, against=call) > ALLOWED
 
 
 def test_the_reference_does_the_same_work_each_time():
@@ -72,7 +72,7 @@ def test_the_reference_does_the_same_work_each_time():
 
 def test_a_thousand_path_rules_are_decided_within_twice_the_time_of_ten():
     story = Measured.make()
-    found = {}
+    calls = []
     for count in (10, 1000):
         policies = tuple(
             AuthorizationPolicy(
@@ -83,5 +83,6 @@ def test_a_thousand_path_rules_are_decided_within_twice_the_time_of_ten():
             for number in range(count)
         )
         check = Authorizer(Resources((), policies)).check
-        found[count] = ratio(partial(check, story.message(path=f"/api/{count - 1}")))
-    assert found[1000] <= 2 * found[10]
+        calls.append(partial(check, story.message(path=f"/api/{count - 1}")))
+    ten, thousand = calls
+    assert lowest(thousand, 2, against=ten) <= 2
