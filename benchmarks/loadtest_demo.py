@@ -27,11 +27,16 @@ WAYS = {
 
 
 def summarized(directory: Path) -> dict[str, Any]:
-    """The figures of each way to authorize, a step for each rate. Raises OSError when the demo did not write them."""
+    """The figures of each way to authorize, a step for each rate.
+
+    Raises OSError when the demo did not write them, ValueError when they are not of one whole run.
+    """
     figures = {}
     load: Mapping[str, Any] = {}
     for stem, name in WAYS.items():
         report = json.loads((directory / f"{stem}.json").read_text(encoding="utf-8"))
+        if report["interrupted"] or load not in ({}, report["load"]):
+            raise ValueError(f"{stem}.json is of an interrupted or another run")
         load = report["load"]
         figures[name] = [_step(step) for step in report["steps"]]
     return {"part": "loadtest", "quick": False, "machine": machine(), "load": load, "figures": figures}
@@ -47,7 +52,11 @@ def _step(step: Mapping[str, Any]) -> dict[str, Any]:
 def main(arguments: list[str]) -> None:
     """Summarize the reports in a directory."""
     directory = Path(arguments[0])
-    (RESULTS / "loadtest.json").write_text(json.dumps(summarized(directory), indent=1) + "\n")
+    try:
+        document = summarized(directory)
+    except (OSError, ValueError) as error:
+        sys.exit(f"nothing is kept of {directory}: {error}")
+    (RESULTS / "loadtest.json").write_text(json.dumps(document, indent=1) + "\n")
     shutil.copyfile(directory / "latency.png", RESULTS / "loadtest.png")
     changed = documents.fill()
     for file in (RESULTS / "loadtest.json", RESULTS / "loadtest.png", *changed):
