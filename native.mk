@@ -22,7 +22,7 @@ native-check: $(READY)  ## Sanitizer builds of the native transport: its tests, 
 	  $(CURDIR)/$(BIN)/python setup.py -q build_ext --inplace
 	LD_PRELOAD=$(PRELOADED) ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(CURDIR)/$(SANITIZED) \
 	  EXTAUTHZ_HOSTILE_SECONDS=$(CHECK_SECONDS) $(BIN)/pytest -q -n0 --timeout 600 -k 'not grpcio' \
-	  tests/unit/native tests/unit/server/test_transports.py tests/unit/checkapi tests/unit/authn/test_payload.py \
+	  tests/unit/native tests/unit/server/test_transports.py tests/unit/checkapi tests/unit/authn/test_plain_tokens.py \
 	  tests/native/test_hostile.py
 	EXTAUTHZ_FUZZ_ROUNDS=$(CHECK_ROUNDS) $(BIN)/pytest -q -n0 --timeout 3600 tests/native/test_sanitized.py
 	@$(MAKE) --no-print-directory native-fuzz

@@ -46,12 +46,12 @@ def missing() -> str:
 
 
 def messages() -> list[Extension]:
-    """The readers of plain Check messages and payloads, and the writer of dynamic metadata."""
+    """The readers of plain Check messages and tokens, and the writer of dynamic metadata."""
     # With -O3 small functions are inlined, which makes reading a message a fifth faster.
     options = {**OPTIONS, "extra_compile_args": [*OPTIONS["extra_compile_args"], "-O3"]}
     return [
         Extension(f"extauthz.{name.replace('/', '.')}", [f"extauthz/{name}.c"], optional=optional(), **options)
-        for name in ("checkapi/_scan", "checkapi/_wire", "authn/_payload")
+        for name in ("checkapi/_scan", "checkapi/_wire", "authn/_jws")
     ]
 
 

@@ -73,14 +73,14 @@ class Provider:
         self.output_headers = tuple(dict.fromkeys(header for header in names if header))
         self.forwards_token = rule.forward_original_token
         self.split = tuple(dict.fromkeys((*ALWAYS_SPACE_DELIMITED, *rule.space_delimited_claims)))
-        self.known_headers: dict[str, tuple[str, str]] = {}
-        """What header sections of tokens that verified say; see `jws.parse`."""
+        self.known_headers: jws.Headers = {}
+        """What header sections of tokens that verified say; see `jws.parse_again`."""
         self.note_missing_key = source.note_missing_key if isinstance(source, RefreshableKeySource) else None
 
     def examine(self, text: str, now: float) -> Finding:
         """What a token (wire text) is at the time `now` in Unix seconds: form, issuer, times, audience, signature."""
         try:
-            token = jws.parse(text, self.algorithms, self.known_headers)
+            token = jws.parse_again(text, self.algorithms, self.known_headers)
         except jws.InvalidToken as error:
             return Finding(error.status, None, *ALWAYS, None)
         if self.issuer and token.issuer != self.issuer:

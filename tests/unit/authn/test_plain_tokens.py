@@ -1,4 +1,4 @@
-"""The reader of plain payloads against the readers in Python, which know everything."""
+"""The reader of plain tokens against the readers in Python, which know everything."""
 
 import json
 from base64 import urlsafe_b64encode
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from extauthz.authn import jws
 
-extension = pytest.importorskip("extauthz.authn._payload")
+extension = pytest.importorskip("extauthz.authn._jws")
 
 MAX_SECTION = 16_384
 
@@ -18,18 +18,26 @@ def section(data: bytes) -> str:
     return urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def outcome(text: str):
+HEADER = section(b'{"alg":"ES256","kid":"k"}')
+KNOWN = {HEADER: ("ES256", "k")}
+
+
+def outcome(token: str):
     try:
-        return repr(jws.read_payload(text))  # which tells 0.0 from -0.0, and 1.0 from 1
+        return repr(tuple(jws.parse(token)))  # which tells 0.0 from -0.0, and 1.0 from 1
     except jws.InvalidToken as error:
         return error.status
 
 
-def assert_same(text: str, *, plain: bool | None = None) -> None:
-    read = extension.read(text)
+def assert_same_token(token: str, *, plain: bool | None = None) -> None:
+    read = extension.read(token, KNOWN)
     assert plain is None or (read is not None) == plain
     if read is not None:
-        assert repr(read) == outcome(text)
+        assert repr(read) == outcome(token)
+
+
+def assert_same(payload: str, *, plain: bool | None = None) -> None:
+    assert_same_token(f"{HEADER}.{payload}.c2ln", plain=plain)
 
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
@@ -121,6 +129,37 @@ def test_lenient_base64url_is_left_to_python():
         assert_same(other, plain=False)
 
 
-def test_only_text_is_read():
-    with pytest.raises(TypeError):
-        extension.read(b"e30")
+@given(
+    st.lists(st.sampled_from([HEADER, HEADER[:-1], "e30", "eyJpc3MiOiJpIn0", ".", ".", "A", "é", " ", "="])).map(
+        "".join
+    )
+)
+@example(f"{HEADER}.e30.AA")
+@example(f"{HEADER}.e30.")
+@example(f"{HEADER}..e30.AA")
+@example(f"{HEADER}.e30.AA.")
+@example(f"{HEADER}.e30.AA.AA")
+@example(f".{HEADER}.e30.AA")
+@example(f"{HEADER}.e30.A")
+@example(f"{HEADER}.e30.AA==")
+@example(f"{HEADER}.e30.é")
+def test_any_sections_are_read_as_in_python_or_left_to_it(token):
+    assert_same_token(token)
+
+
+@given(st.binary(max_size=300))
+def test_signatures_are_read_as_in_python(signature):
+    assert_same_token(f"{HEADER}.e30.{section(signature)}", plain=len(signature) > 0)
+
+
+def test_long_signatures_and_unknown_headers_are_left_to_python():
+    for size in (12_288, 12_289):
+        assert_same_token(f"{HEADER}.e30.{section(bytes(size))}", plain=size <= 12_288)
+    assert_same_token(f"{section(b'{}')}.e30.AA", plain=False)
+
+
+def test_only_text_and_a_dict_are_taken():
+    for arguments in ((b"a.b.c", {}), ("a.b.c", []), ("a.b.c",), ("a.b.c", {}, 1)):
+        with pytest.raises(TypeError):
+            extension.read(*arguments)
+    assert extension.read("a.e30.AA", {"a": None}) is None

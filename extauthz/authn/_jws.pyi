@@ -1,0 +1,3 @@
+from typing import Any
+
+def read(token: str, known: dict[str, tuple[str, str]]) -> tuple[Any, ...] | None: ...

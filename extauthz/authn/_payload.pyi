@@ -1,3 +1,0 @@
-from typing import Any
-
-def read(section: str) -> tuple[str, int, int, tuple[str, ...], dict[str, Any]] | None: ...
