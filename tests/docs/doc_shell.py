@@ -28,7 +28,7 @@ from doc_pages import ROOT, Block, Page, read
 
 BIN = Path(sys.executable).parent
 COMMAND_SECONDS = 60
-READY_SECONDS = 20
+READY_SECONDS = 40
 NOT_FOUND = 127
 ANY = "..."
 RUN = ("console", "sh")
