@@ -9,11 +9,17 @@ from extauthz.authn.keys import KeySet, KeySetError
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SMALL = 64 * 1024
-"""What is larger is not read a second time just for a better reason."""
+"""No real key set is larger. Reading what is takes the interpreter from calls, so it is done once and not in vain."""
+_MARKS = (b"keys", b"\\u", b"BEGIN CERTIFICATE")
+"""One of these is in every key set: the member's name, spelled out or with escapes, or certificates by key id."""
 
 
 def read_key_set(body: bytes) -> KeySet:
     """The key set that `body` is. Raises FetchFailure, without a word of the body."""
+    if len(body) > _SMALL and not any(mark in body for mark in _MARKS):
+        raise FetchFailure(
+            Cause.CONTENT, "no usable key set: neither keys nor certificates are in it", hint=_what_it_is(body)
+        )
     try:
         return KeySet.parse(body.decode("utf-8"))
     except UnicodeDecodeError:
