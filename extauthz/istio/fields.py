@@ -50,7 +50,8 @@ def _example(value: Any) -> str:
 
 def close_to(name: str, known: Iterable[str]) -> str:
     """The known name that was probably meant: the same but for case and underscores, else a similar one; or empty."""
-    names = list(dict.fromkeys(known))
+    # An old spelling that is still read (jwks_uri) is not what to write.
+    names = sorted(dict.fromkeys(known), key=lambda candidate: "_" in candidate)
     bare = name.replace("_", "").lower()
     for candidate in names:
         if candidate.replace("_", "").lower() == bare:

@@ -183,6 +183,7 @@ spec:
         ("- a", "a Kubernetes resource is a mapping, found a list"),
         ("a: [", "policy.yaml:2: not readable as YAML"),
         ("", "no RequestAuthentication or AuthorizationPolicy found"),
+        (REQUEST_AUTHENTICATION.replace("timeout", "jwksURI"), "did you mean jwksUri?"),
         (REQUEST_AUTHENTICATION.replace("1m30s", "90"), "must be text"),
         (REQUEST_AUTHENTICATION.replace("1m30s", "90x"), "'90x' is no duration"),
     ],
