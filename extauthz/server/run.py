@@ -37,12 +37,12 @@ def serve(options: ServeOptions, complaints: Sequence[str] = ()) -> int:
     if STDIN in options.policy:
         options = replace(options, stdin=sys.stdin.read())
     log = Log(options.log_format, options.log_level)
-    log.start()
-    try:
-        with signals.held():
+    with signals.held():
+        log.start()
+        try:
             return _run(options, _site(options), log)
-    finally:
-        log.close()
+        finally:
+            log.close()
 
 
 def _site(options: ServeOptions) -> Site:
