@@ -1,6 +1,6 @@
 """`python -m audit`: the dependency audit. `--sbom FILE` writes the bill of materials instead.
 
-Exit status: 0 when all is well, 1 when something is wrong, 3 when nothing is wrong but advisories could not be asked for.
+Exit status: 0 when all is well, 1 when something is wrong, 3 when nothing is but advisories could not be asked for.
 """
 
 from __future__ import annotations
@@ -49,7 +49,11 @@ def main() -> int:
         name, reason = next(iter(answer.not_asked.items()))
         print(f"NOT ASKED: advisories for {len(answer.not_asked)} of {len(versions)} ({name}: {reason})")
     found_status = status(problems, answer)
-    words = {WELL: "all is well", WRONG: "look at the lines above", NOT_ASKED: "offline checks passed, advisories unknown"}
+    words = {
+        WELL: "all is well",
+        WRONG: "look at the lines above",
+        NOT_ASKED: "offline checks passed, advisories unknown",
+    }
     print(words[found_status])
     return found_status
 

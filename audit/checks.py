@@ -14,15 +14,15 @@ from audit.project import RUNTIME, Declared, constraints, documented, imported_m
 def offline_problems(declared: Declared) -> list[str]:
     """Everything that is wrong."""
     return [
-        *_versions(declared),
-        *_table(declared),
-        *_imports(declared),
-        *_pins(declared),
-        *_contents(declared),
+        *versions(declared),
+        *table(declared),
+        *imports(declared),
+        *pins(declared),
+        *contents(declared),
     ]
 
 
-def _versions(declared: Declared) -> Iterator[str]:
+def versions(declared: Declared) -> Iterator[str]:
     """Everything declared is installed in a version that was asked for."""
     for one in declared:
         found = distribution(one.name)
@@ -32,7 +32,7 @@ def _versions(declared: Declared) -> Iterator[str]:
             yield f"{one.name} {found.version} is installed, pyproject.toml wants {one.specifier}"
 
 
-def _table(declared: Declared) -> Iterator[str]:
+def table(declared: Declared) -> Iterator[str]:
     """docs/dependencies.md names every dependency with its licence, and nothing else."""
     rows = documented()
     names = declared.names()
@@ -40,7 +40,7 @@ def _table(declared: Declared) -> Iterator[str]:
     yield from (f"docs/dependencies.md names {name}, which is not in pyproject.toml" for name in rows.keys() - names)
 
 
-def _imports(declared: Declared) -> Iterator[str]:
+def imports(declared: Declared) -> Iterator[str]:
     """What the package imports is declared, and not only brought along by something else."""
     owners = metadata.packages_distributions()
     known = declared.names()
@@ -52,7 +52,7 @@ def _imports(declared: Declared) -> Iterator[str]:
             yield f"{file} imports {module} of {', '.join(sorted(names))}, which is not in pyproject.toml"
 
 
-def _pins(declared: Declared) -> Iterator[str]:
+def pins(declared: Declared) -> Iterator[str]:
     """constraints.txt holds everything that is installed for development, in the installed version."""
     pins = {name_of(one): one for one in constraints()}
     for name in sorted(closure(declared)):
@@ -65,7 +65,7 @@ def _pins(declared: Declared) -> Iterator[str]:
             yield f"{name} {found.version} is installed, constraints.txt has {pins[name].specifier}"
 
 
-def _contents(declared: Declared) -> Iterator[str]:
+def contents(declared: Declared) -> Iterator[str]:
     """Every distribution that comes at run time has a licence that may be used, and the files that it was made with."""
     for name in sorted(closure(declared.extras[RUNTIME])):
         found = distribution(name)

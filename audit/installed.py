@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable
+from email.message import Message
 from importlib import metadata
+from typing import cast
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -23,8 +25,8 @@ def distribution(name: str) -> metadata.Distribution | None:
 
 
 def licence(found: metadata.Distribution) -> str:
-    """What a distribution says of its licence: the SPDX expression, else its classifier, else the older field's line."""
-    fields = found.metadata
+    """A distribution's licence: the SPDX expression, else the classifier, else the first line of the older field."""
+    fields = cast("Message", found.metadata)
     classifiers = [one.rpartition(" :: ")[2] for one in fields.get_all("Classifier") or () if "OSI Approved ::" in one]
     free = (fields.get("License") or "").strip().partition("\n")[0]
     return fields.get("License-Expression") or ", ".join(classifiers) or free or "unknown"

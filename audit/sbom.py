@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cyclonedx.factory.license import LicenseFactory
+from cyclonedx.contrib.license.factories import LicenseFactory
 from cyclonedx.model import Property
 from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentType
@@ -94,4 +94,3 @@ def _nghttp2() -> Component:
         purl=PackageURL("generic", name="nghttp2", version=version),
         properties=[Property(name="extauthz:kind", value="system library, of the native transport")],
     )
-

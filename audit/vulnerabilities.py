@@ -1,7 +1,7 @@
 """Known vulnerabilities, asked of the Python Packaging Advisory Database through `pip-audit`.
 
-pip-audit takes a service that answers "not found" for one without advisories: each distribution that it skipped counts here
-as not asked.
+pip-audit takes a service that answers "not found" for one without advisories: each distribution that it skipped counts
+here as not asked.
 """
 
 from __future__ import annotations

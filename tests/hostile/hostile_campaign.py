@@ -81,7 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2, help="processes side by side")
     parser.add_argument("--directory", type=Path, default=ROOT / "build" / "hostile")
     options = parser.parse_args(arguments)
-    shutil.rmtree(options.directory, ignore_errors=True)
+    if options.directory.exists():
+        # What an earlier campaign found is kept until it was looked at, one campaign long.
+        shutil.rmtree(options.directory.with_name(options.directory.name + "-before"), ignore_errors=True)
+        options.directory.rename(options.directory.with_name(options.directory.name + "-before"))
     options.directory.mkdir(parents=True)
     print(f"seed {options.seed}", flush=True)
     began = time.monotonic()

@@ -87,7 +87,7 @@ class KeySets:
         elif kind < 0.4:
             key[name] = rng.choice(self._members).get(name, "AQAB")
         elif kind < 0.7 and isinstance(key.get(name), str):
-            key[name] = mutated_bytes(rng, key[name].encode()).decode("latin-1")
+            key[name] = mutated_bytes(rng, key[name].encode("utf-8", "surrogatepass")).decode("latin-1")
         elif name == "k":
             # A shared secret that can be guessed is the publisher's gift to everybody, so that no short one is drawn.
             key[name] = rng.choice((7, None, base64url(rng.randbytes(rng.choice((16, 64, 4096))))))

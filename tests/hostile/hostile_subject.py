@@ -52,6 +52,7 @@ DENIED_TEXT = "/allowed/\u00fcnter"
 TOKEN_HEADERS = ("authorization", "x-token", "cookie")
 SKEW = 60
 HASHES = (hashes.SHA256(), hashes.SHA384(), hashes.SHA512())
+WITH_BLANKS = re.compile(r"([\w-]+)\.+([\w-]+)\.+([\w\s=+/-]+)", re.ASCII)
 TOKENS = (re.compile(r"[\w.-]+", re.ASCII), re.compile(r"[\w=+/.-]+", re.ASCII))
 
 Check = Callable[[bytes], bytes]
@@ -223,15 +224,16 @@ def _reading_by_fields(message: bytes) -> Reading | None:
 
 
 def tokens_in(text: str) -> Iterator[str]:
-    """Every three sections in a row; like Envoy, empty ones between dots are no sections."""
+    """Every three sections in a row. As in Envoy, empty ones are none, and blanks in a signature do not count."""
     for run in (run for pattern in TOKENS for run in pattern.findall(text)):
         sections = [section for section in run.split(".") if section]
         yield from (".".join(sections[at : at + 3]) for at in range(len(sections) - 2))
+    yield from (".".join(sections) for sections in WITH_BLANKS.findall(text))
 
 
 def decoded(section: str) -> bytes:
-    """base64url read as leniently as anybody does: padding, the other alphabet and stray bits are let pass."""
-    text = section.rstrip("=").replace("+", "-").replace("/", "_")
+    """base64url read as leniently as anybody does: padding, blanks, the other alphabet and stray bits pass."""
+    text = re.sub(r"\s", "", section).rstrip("=").replace("+", "-").replace("/", "_")
     try:
         return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except ValueError:
