@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,6 +102,19 @@ def serve_variables() -> frozenset[str]:
         [*EXTAUTHZ, "serve", "--help"], capture_output=True, text=True, env=clean_environment(COLUMNS="200"), check=True
     )
     return frozenset(re.findall(r"EXTAUTHZ_[A-Z_]+", done.stdout))
+
+
+@cache
+def as_user(user: str, group: str) -> tuple[str, ...]:
+    """A command that makes the one after it run as another user, without capabilities.
+
+    Empty where that is not allowed, or where other users cannot reach the Python that runs the tests and its packages.
+    """
+    if os.getuid() or not shutil.which("setpriv"):
+        return ()
+    command = ("setpriv", "--reuid", user, "--regid", group, "--clear-groups", "--no-new-privs", "--bounding-set=-all")
+    works = subprocess.run([*command, sys.executable, "-c", "import grpc"], capture_output=True, cwd="/", check=False)
+    return command if works.returncode == 0 else ()
 
 
 def environment_of(container: Mapping[str, Any]) -> dict[str, str]:

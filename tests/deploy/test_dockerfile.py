@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 from deploy_dockerfile import Builder, Stage, ignored, stages
 from deploy_manifests import DEPLOY, ROOT
-from deploy_serve import serve_variables, serving
+from deploy_serve import as_user, serve_variables, serving
 
 DOCKERFILE = DEPLOY / "Dockerfile"
 BUILD, RUN = stages(DOCKERFILE)
@@ -35,14 +34,6 @@ def built() -> Iterator[tuple[Builder, Path]]:
         yield builder, builder.root(RUN.name)
     finally:
         shutil.rmtree(directory)
-
-
-def other_user() -> list[str]:
-    """A command that makes the one after it run as the image's user; nothing where that is not allowed."""
-    user, _, group = RUN.last("USER").text.partition(":")
-    if os.getuid() or not shutil.which("setpriv"):
-        return []
-    return ["setpriv", "--reuid", user, "--regid", group, "--clear-groups", "--no-new-privs", "--bounding-set=-all"]
 
 
 def test_the_user_is_a_number_and_not_root():
@@ -106,11 +97,12 @@ def test_the_steps_install_a_program_that_serves_as_another_user(built, tmp_path
             "EXTAUTHZ_TRANSPORT": "native",
             "EXTAUTHZ_DRAIN": "0.2",
         }
-        command = (*other_user(), entrypoint)
+        user = as_user(*RUN.last("USER").text.split(":"))
+        command = (*user, entrypoint)
         before = sorted(path for path in root.rglob("*"))
         with serving(RUN.last("CMD").form, variables, tmp_path / "log", command, cwd="/") as server:
             status = Path(f"/proc/{server.process.pid}/status")
-            if other_user():
+            if user:
                 assert "\nUid:\t65532\t65532" in status.read_text()
             maps = Path(f"/proc/{server.process.pid}/maps").read_text()
             assert f"{root}/opt/extauthz/" in maps

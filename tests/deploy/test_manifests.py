@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
 
 import kubernetes_validate
@@ -9,6 +11,7 @@ import pytest
 from deploy_manifests import (
     BASES,
     DEPLOY,
+    ROOT,
     Manifest,
     build,
     by_name,
@@ -20,7 +23,7 @@ from deploy_manifests import (
     name_of,
     pod_specs,
 )
-from deploy_serve import environment_of, moved, serve_variables, serving
+from deploy_serve import EXTAUTHZ, as_user, environment_of, moved, serve_variables, serving
 
 KUBERNETES = "1.32"
 CUSTOM = {
@@ -240,3 +243,27 @@ def test_a_gateway_may_name_the_service():
     assert grant["metadata"]["namespace"] == reference["namespace"]
     assert grant["spec"]["from"][0]["namespace"] == policy["metadata"]["namespace"]
     assert policy["spec"]["extAuth"]["failOpen"] is False
+
+
+def test_the_proxy_may_use_the_socket_and_others_may_not(tmp_path):
+    container = INJECTED["extauthz"]["spec"]["initContainers"][0]
+    security = container["securityContext"]
+    service = as_user(str(security["runAsUser"]), str(security["runAsGroup"]))
+    if not service:
+        pytest.skip("only root can run as others")
+    # An emptyDir is open to all users of its pod.
+    directory = Path(tempfile.mkdtemp(prefix="extauthz-pod-"))
+    try:
+        directory.chmod(0o777)
+        variables = moved(container, directory)
+        for made in directory.rglob("*"):
+            made.chmod(0o777)
+        shutil.copy(
+            DEPLOY / "kubernetes" / "sidecar" / "policies" / "deny-everything.yaml", variables["EXTAUTHZ_POLICY"]
+        )
+        with serving(container["args"], variables, tmp_path / "log", (*service, *EXTAUTHZ), cwd=ROOT) as server:
+            proxy, stranger = as_user("1337", "1337"), as_user("65534", "65534")
+            assert server.healthcheck(*proxy, *EXTAUTHZ).returncode == 0
+            assert server.healthcheck(*stranger, *EXTAUTHZ).returncode == 1
+    finally:
+        shutil.rmtree(directory)
