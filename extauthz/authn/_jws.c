@@ -1,9 +1,10 @@
 /* A reader of plain tokens: sections, base64url, JSON and the registered claims in one go.
  *
- * read(token, known) -> (algorithm, key_id, issuer, not_before, expires, audiences, claims, header, payload, signed,
- *                        signature) | None
+ * read(token, known, names) -> (algorithm, key_id, issuer, not_before, expires, audiences, claims, header, payload, signed,
+ *                               signature) | None
  *
- * `known` has what header sections say: {section: (algorithm, key_id)}. None says "not plain" (or no token at all): the
+ * `known` has what header sections say: {section: (algorithm, key_id)}; `names` has strings, {name: name}, that stand for
+ * names of members that are equal to them, so that a hundred thousand tokens do not each hold their own. None says "not plain" (or no token at all): the
  * caller then lets the readers in Python decide, which know Envoy's lenient spellings and the status of each error.
  * Plain is what issuers write: three sections, a known header, base64url without padding, strict JSON (RFC 8259) with an
  * object on top, no escapes, no member twice, registered claims of their types. Whatever is answered here is what those
@@ -23,6 +24,7 @@ enum { EXACT_DIGITS = 15 /* of a whole number that a double holds exactly */, MA
 
 typedef struct {
     const uint8_t *at, *end; /* borrowed */
+    PyObject *names;         /* borrowed; NULL where no JSON is read */
 } span;
 
 /* ---- base64url ---- */
@@ -177,10 +179,21 @@ failed:
     return NULL;
 }
 
+/* The name of a member: the shared string where there is one. */
+static PyObject *member_name(span *s)
+{
+    PyObject *name = string(s);
+    PyObject *shared = name ? PyDict_GetItemWithError(s->names, name) : NULL; /* borrowed */
+    if (!shared)
+        return name;
+    Py_DECREF(name);
+    return Py_NewRef(shared);
+}
+
 /* One member; 0 when that does not work out. */
 static int member(span *s, PyObject *members, int levels)
 {
-    PyObject *name = string(s), *content = NULL;
+    PyObject *name = member_name(s), *content = NULL;
     Py_ssize_t before = PyDict_Size(members);
     int added = 0;
     if (name) {
@@ -301,7 +314,7 @@ static int sections(span text, span *header, span *payload, span *signature)
         const uint8_t *dot = memchr(text.at, '.', (size_t)(text.end - text.at));
         if ((dot == NULL) != (i == 2))
             return 0;
-        *all[i] = (span){text.at, dot ? dot : text.end};
+        *all[i] = (span){text.at, dot ? dot : text.end, NULL};
         if (all[i]->at == all[i]->end)
             return 0;
         text.at = dot ? dot + 1 : text.end;
@@ -340,12 +353,12 @@ static int are_well_typed(token *t)
     return well;
 }
 
-static int read_payload(token *t, span payload)
+static int read_payload(token *t, span payload, PyObject *names)
 {
     Py_ssize_t size = decode(payload, t->bytes);
     if (size < 0)
         return 0;
-    span s = {t->bytes, t->bytes + size};
+    span s = {t->bytes, t->bytes + size, names};
     space(&s);
     PyObject *claims = t->field[CLAIMS] = value(&s, MAX_LEVELS);
     if (!claims || s.at != s.end || !PyDict_Check(claims) || !are_well_typed(t))
@@ -383,17 +396,17 @@ static PyObject *read_token(PyObject *module, PyObject *const *arguments, Py_ssi
     token t;
     Py_ssize_t length = 0;
     span header, payload, signature;
-    if (count != 2 || !PyUnicode_Check(arguments[0]) || !PyDict_Check(arguments[1])) {
-        PyErr_SetString(PyExc_TypeError, "read(token: str, known: dict)");
+    if (count != 3 || !PyUnicode_Check(arguments[0]) || !PyDict_Check(arguments[1]) || !PyDict_Check(arguments[2])) {
+        PyErr_SetString(PyExc_TypeError, "read(token: str, known: dict, names: dict)");
         return NULL;
     }
     memset(t.field, 0, sizeof t.field);
     t.empty = PyUnicode_FromStringAndSize("", 0);
     const char *text = t.empty ? PyUnicode_AsUTF8AndSize(arguments[0], &length) : NULL;
-    span whole = {(const uint8_t *)text, (const uint8_t *)text + length};
+    span whole = {(const uint8_t *)text, (const uint8_t *)text + length, NULL};
     PyObject *answer = NULL;
     if (text && sections(whole, &header, &payload, &signature) && read_header(&t, header, arguments[1]) &&
-        read_payload(&t, payload) && read_signature(&t, header, payload, signature))
+        read_payload(&t, payload, arguments[2]) && read_signature(&t, header, payload, signature))
         answer = answer_of(&t);
     for (int i = 0; i < FIELDS; i++)
         Py_XDECREF(t.field[i]);
@@ -411,7 +424,7 @@ static PyObject *read_token(PyObject *module, PyObject *const *arguments, Py_ssi
 
 static PyMethodDef methods[] = {
     {"read", (PyCFunction)(void (*)(void))read_token, METH_FASTCALL,
-     "read(token, known) -> the fields of a Jws, or None when the token is not plain."},
+     "read(token, known, names) -> the fields of a Jws, or None when the token is not plain."},
     {NULL, NULL, 0, NULL},
 };
 

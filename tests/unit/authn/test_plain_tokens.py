@@ -20,6 +20,7 @@ def section(data: bytes) -> str:
 
 HEADER = section(b'{"alg":"ES256","kid":"k"}')
 KNOWN = {HEADER: ("ES256", "k")}
+NAMES = {"iss": "iss"}
 
 
 def outcome(token: str):
@@ -30,7 +31,7 @@ def outcome(token: str):
 
 
 def assert_same_token(token: str, *, plain: bool | None = None) -> None:
-    read = extension.read(token, KNOWN)
+    read = extension.read(token, KNOWN, NAMES)
     assert plain is None or (read is not None) == plain
     if read is not None:
         assert repr(read) == outcome(token)
@@ -159,7 +160,15 @@ def test_long_signatures_and_unknown_headers_are_left_to_python():
 
 
 def test_only_text_and_a_dict_are_taken():
-    for arguments in ((b"a.b.c", {}), ("a.b.c", []), ("a.b.c",), ("a.b.c", {}, 1)):
+    for arguments in ((b"a.b.c", {}, {}), ("a.b.c", [], {}), ("a.b.c", {}), ("a.b.c", {}, []), ("a.b.c", {}, {}, 1)):
         with pytest.raises(TypeError):
             extension.read(*arguments)
-    assert extension.read("a.e30.AA", {"a": None}) is None
+    assert extension.read("a.e30.AA", {"a": None}, {}) is None
+
+
+def test_names_of_members_are_shared_between_tokens():
+    name = "a name that is made here".replace("here", "now")
+    payload = section(json.dumps({name: {name: 1}}).encode())
+    read = extension.read(f"{HEADER}.{payload}.AA", KNOWN, {name: name})
+    claims = read[6]
+    assert [*claims][0] is [*claims[name]][0] is name  # noqa: RUF015
