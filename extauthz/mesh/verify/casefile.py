@@ -30,6 +30,7 @@ SET_MEMBERS = {
     "claims",
     "tokens",
     "policies",
+    "policies-file",
     "options",
     "columns",
     "host",
@@ -55,7 +56,8 @@ class Case:
 class CaseSet:
     """Policies (Istio YAML, all placeholders filled), the options they run with, and the cases put to them.
 
-    `fetched` are the key sets that remote rules have, by `jwksUri`; those of others could not be fetched yet.
+    `fetched` are the key sets that rules have instead of their own, by `jwksUri`, or by issuer for rules without; those
+    of other remote rules could not be fetched yet.
     """
 
     title: str
@@ -81,11 +83,21 @@ def read_case_file(path: Path) -> list[CaseSet]:
         try:
             _check_members(document, SET_MEMBERS, "the document")
             whole = before | document
+            if "policies-file" in document:
+                whole["policies"] = _policies_of(path.parent / str(document["policies-file"]))
             sets.extend(_read_document(whole, f"{path.stem}[{number}]"))
         except UsageError as error:
             raise UsageError(f"{path}: document {number + 1}: {error}") from None
         before = {member: whole[member] for member in _INHERITED if member in whole}
     return sets
+
+
+def _policies_of(path: Path) -> str:
+    """The policies of a file beside the cases, which operators use as it is: nothing is filled in there."""
+    try:
+        return path.read_text(encoding="utf-8").replace("${", "${$}{")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}") from None
 
 
 def read_requests(path: Path) -> tuple[Case, ...]:

@@ -56,11 +56,14 @@ def with_held_keys(resources: Resources, pool: KeyPool, rng: random.Random) -> t
 
 
 def with_fetched_keys(resources: Resources, texts: Mapping[str, str]) -> Resources:
-    """The resources, with the key sets of remote rules in place as if istiod had fetched them: `texts`, by jwksUri."""
+    """The resources with other key sets in place, as if istiod had fetched them.
+
+    `texts` holds them by `jwksUri`, for rules that have none (inline keys, discovery) by issuer.
+    """
 
     def in_place(rule: JwtRule) -> JwtRule:
-        text = "" if rule.jwks else texts.get(rule.jwks_uri, "")
-        return replace(rule, jwks=text) if text else rule
+        text = texts.get(rule.jwks_uri or rule.issuer, "")
+        return replace(rule, jwks=text, jwks_uri="") if text else rule
 
     return replace(
         resources,

@@ -14,6 +14,7 @@ from envoy_data_plane.envoy.config.listener.v3 import Listener
 from extauthz.mesh.documents import as_yaml
 from extauthz.mesh.filters import ExtAuthzSettings, ext_authz_filters
 from extauthz.mesh.pieces import cluster
+from extauthz.mesh.rbac_filter import CUSTOM_STAT_PREFIX
 from extauthz.mesh.service import run_service
 from extauthz.mesh.verify.engine import PolicySet
 from extauthz.mesh.verify.harness import Harness, Observation
@@ -39,7 +40,8 @@ class ThroughEnvoy:
     async def outcome(self, probe: Probe, observation: Observation) -> Outcome:
         """What the client and the upstream see. Reasons and records stay inside our server: they are not compared."""
         ours, mesh = observed(await self._harness.ask(self._listener, probe)), observed(observation)
-        return replace(ours, details="", shadow=mesh.shadow, audit=mesh.audit)
+        shadow = {key: value for key, value in mesh.shadow.items() if not key.startswith(CUSTOM_STAT_PREFIX)}
+        return replace(ours, details="", shadow=shadow, audit=mesh.audit)
 
 
 class Servers:

@@ -16,7 +16,7 @@ DOCS = Path(__file__).parents[3] / "docs"
 
 
 def block(language: str) -> str:
-    match = re.search(rf"^```{language}\n(.*?)^```", (DOCS / "verify.md").read_text(), re.DOTALL | re.MULTILINE)
+    match = re.search(rf"^```{language}[^\n]*\n(.*?)^```", (DOCS / "verify.md").read_text(), re.DOTALL | re.MULTILINE)
     assert match is not None
     return match[1]
 
