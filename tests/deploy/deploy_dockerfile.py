@@ -118,6 +118,9 @@ class Builder:
                 self.skipped.append(step.text)
             elif step.name == "RUN":
                 self._run(root, step.text)
+        for environment in root.glob("opt/*/lib/python*/site-packages"):
+            # A plain line in a .pth file adds the packages alone: not the editable install that is among them.
+            (environment / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
 
     def _within(self, root: Path, path: str) -> Path:
         return root / path.lstrip("/")
@@ -163,6 +166,3 @@ class Builder:
             check=False,
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-        for environment in root.glob("opt/*/lib/python*/site-packages"):
-            # A plain line in a .pth file adds the packages alone: not the editable install that is among them.
-            (environment / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
