@@ -19,6 +19,7 @@ from extauthz.decision import Decision
 from extauthz.loadtest import sender_native
 from extauthz.loadtest.crew import Crew, WorkerLost
 from extauthz.loadtest.plan import LoadOptions, TokenOptions, make_plan
+from extauthz.loadtest.results import StepResult
 from extauthz.loadtest.run import Report, run
 
 MS = 1_000_000
@@ -102,19 +103,31 @@ def test_a_server_that_stalls_once_shows_with_the_right_counts(lab, sender):
     if sender == "native" and not sender_native.available()[0]:
         pytest.skip("the native sender is not available")
     rate = STALL_RATE if sender == "native" else STALL_RATE // 4
+    # The portable sender reads answers in Python, side by side with the server: a busy machine shows in its figures.
+    tolerance = 0.05 if sender == "native" else 0.3
+    complaint: AssertionError | None = None
     for _ in range(ATTEMPTS):
         server = StallingServer(at=rate // 2)
         target = lab.serve_check(server.handle).target
         options = {"seconds": 1.0, "warmup": 0.1, "connections": 1, "sender": sender}
         (step,) = run_against(target, rate=str(rate), **options).steps
         # What the sender itself is held up by other work on this machine is in its figures, not in the server's.
-        if step.lag.maximum < 8 * MS:
-            break
-    else:
-        pytest.skip("this machine is too busy to measure on")
-    # The portable sender reads answers in Python, side by side with the server: a busy machine shows in its figures.
-    tolerance = 0.05 if sender == "native" else 0.3
-    exact = server.latencies(rate)[rate // 10 :]
+        if step.lag.maximum >= 8 * MS:
+            continue
+        # Other work may also come between an answer and the server's note of it; an error of ours is there each time.
+        try:
+            check_stall(step, server.latencies(rate)[rate // 10 :], rate, tolerance)
+        except AssertionError as error:
+            complaint = error
+        else:
+            return
+    if complaint is not None:
+        raise complaint
+    pytest.skip("this machine is too busy to measure on")
+
+
+def check_stall(step: StepResult, exact: np.ndarray, rate: int, tolerance: float) -> None:
+    """The result of a step against the exact latencies of its calls, among them a stall of 200 ms."""
     assert step.counts.allowed == len(exact) == rate
     for limit in (50, 100, 150):
         wanted = np.count_nonzero(exact > limit * MS)
