@@ -6,6 +6,6 @@ HOSTILE_SEED ?=
 
 .PHONY: hostile
 
-hostile: $(READY)  ## A million hostile inputs: CheckRequests, tokens, key sets, policies, HTTP/2 (HOSTILE_INPUTS=, HOSTILE_SEED=)
+hostile: $(READY)  ## Give the service a million hostile inputs (HOSTILE_INPUTS=, HOSTILE_SEED=)
 	$(BIN)/python tests/hostile --inputs $(HOSTILE_INPUTS) --seconds $(HOSTILE_SECONDS) --idle $(HOSTILE_IDLE) \
 	  $(if $(HOSTILE_SEED),--seed $(HOSTILE_SEED))
