@@ -46,8 +46,9 @@ def _rule(rule: JwtRule) -> Iterator[Finding]:
         if any(mark in output.claim for mark in "/:"):
             reason = f"claim {output.claim!r}: only dots descend; a top-level name with a dot cannot be output at all"
             yield ("outputClaimToHeaders", index, "claim"), "claim-path", reason
-    if not rule.jwks and not rule.jwks_uri:
-        yield (), "discovery", "no jwks and no jwksUri: keys come from OpenID discovery at the issuer"
+    if not rule.jwks and not rule.jwks_uri and rule.issuer.startswith("http://"):
+        reason = "no jwks and no jwksUri: the issuer tells over plain HTTP where its keys are; use https"
+        yield (), "discovery", reason
 
 
 def _beyond_an_answer(rule: JwtRule) -> Iterator[Finding]:

@@ -121,7 +121,13 @@ def source(members):
         (AUTHENTICATION.replace("keys}", "keys, fromHeaders: [{name: Host}]}") + REQUIRED, "beyond-ext-authz"),
         (condition("experimental.envoy.filters.x[y]", "z"), "needs-envoy-setting"),
         (condition("connection.sni", "h.example"), "needs-envoy-setting"),
-        (AUTHENTICATION.replace(", jwksUri: https://i.example/keys", "") + REQUIRED, "discovery"),
+        (
+            AUTHENTICATION.replace(", jwksUri: https://i.example/keys", "").replace(
+                "https://i.example", "http://i.example"
+            )
+            + REQUIRED,
+            "discovery",
+        ),
     ],
 )
 def test_what_does_not_do_what_it_looks_like_is_named(text, code):
@@ -133,6 +139,7 @@ def test_what_does_not_do_what_it_looks_like_is_named(text, code):
     "text",
     [
         AUTHENTICATION + REQUIRED,
+        AUTHENTICATION.replace(", jwksUri: https://i.example/keys", "") + REQUIRED,
         AUTHENTICATION
         + policy(
             "action: DENY, rules: [{from: [{source: {notRequestPrincipals: ['*']}}],"
