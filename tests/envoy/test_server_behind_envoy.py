@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -334,5 +335,34 @@ def test_a_failure_of_ours_is_for_envoy_to_judge(transport: str, tmp_path: Path,
             front = Front(envoy, SigningKey.generate("ES256"))
             assert [front.status("GET", "/") for _ in range(3)] == [status] * 3
             assert envoy.counter("http.in.ext_authz.error") == 3
+    finally:
+        server.stop()
+
+
+def test_calls_shed_under_overload_are_errors_and_never_pass(transport: str, tmp_path: Path) -> None:
+    def slow(message: bytes) -> bytes:
+        time.sleep(0.05)
+        return b""  # allowed
+
+    limits = replace(DEFAULT_LIMITS, in_flight=2)
+    server, _ = transports.make(transport, [Address(path=str(tmp_path / "s"))], {CHECK_METHOD: slow}, limits)
+    server.bind()
+    server.start()
+    server.set_serving(True)
+    try:
+        with run_envoy(bootstrap([tmp_path / "s"])) as envoy:
+            load = Load(envoy, clients=24)
+            time.sleep(1.5)
+            statuses = load.end()
+            allowed, errors = (envoy.counter(f"http.in.ext_authz.{name}") for name in ("ok", "error"))
+            # Errors are Envoy's to judge, and it refuses; what passed was answered by the handler.
+            assert set(statuses) == {200, 403}
+            assert (statuses[200], statuses[403]) == (allowed, errors)
+            assert envoy.counter("http.in.ext_authz.denied") == 0
+            # gRPC's core sheds some by itself and does not tell; the native transport counts each.
+            shed = server.statistics()["refused_total:in_flight"]
+            assert shed == errors if transport == "native" else 0 < shed <= errors
+            front = Front(envoy, SigningKey.generate("ES256"))
+            assert front.status("GET", "/") == 200  # the load has gone
     finally:
         server.stop()

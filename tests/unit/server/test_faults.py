@@ -74,6 +74,7 @@ def test_running_out_of_file_descriptors_is_survived(serve: Start, policy_file: 
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)),
     )
     assert server.check("/private") == 403
+    said = len(server.lines)
     host, _, port = server.addresses[0].rpartition(":")
     connections = [socket.create_connection((host, int(port)), timeout=5) for _ in range(limit + 20)]
     time.sleep(0.3)
@@ -81,6 +82,7 @@ def test_running_out_of_file_descriptors_is_survived(serve: Start, policy_file: 
     before = _cpu_seconds(server.process.pid)
     time.sleep(1.0)
     assert _cpu_seconds(server.process.pid) - before < 0.5, "it spins"
+    assert len(server.lines) - said < 10, server.log
     for connection in connections:
         connection.close()
     time.sleep(0.5)
