@@ -5,6 +5,7 @@ Commands turn options into calls and results into output and an exit status; the
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -29,10 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status: 0, 1 for a negative answer, 2 for wrong usage or unusable policies."""
     import typer
 
+    from extauthz.cli.examples import EXAMPLES
     from extauthz.cli.output import reporting_errors
     from extauthz.cli.plain_help import PlainCommand
 
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] in (["--show-completion"], ["--install-completion"]) and len(given) == 2:
+        # A shell that is named is not looked for; typer reads this each time its options are made.
+        os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
     app = typer.Typer(
         help="Envoy external authorization that enforces Istio's policies exactly as the mesh does.",
         no_args_is_help=True,
@@ -41,9 +46,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(lambda: None)
-    # Start-up time counts for a sidecar: the other commands' imports are paid only by help and completion.
-    for name in given[:1] if given and given[0] in COMMANDS else COMMANDS:
+    # Start-up time counts for a sidecar: other commands' imports are paid only by help and the completion of names.
+    for name in _needed(given):
         module = import_module(f"extauthz.cli.{name.replace('-', '_')}")
-        app.command(name, cls=PlainCommand)(module.command)
+        app.command(name, cls=PlainCommand, epilog="\n".join(EXAMPLES[name]))(module.command)
     with reporting_errors():
         app(given, prog_name="extauthz")
+
+
+def _needed(given: Sequence[str]) -> Sequence[str]:
+    """The one command that runs or whose options a shell completes; otherwise all."""
+    if "_EXTAUTHZ_COMPLETE" in os.environ:
+        line = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")
+        words = line.split()[1:]
+        # While its name is the last word it may still become another.
+        given = words if len(words) > 1 or line[-1:].isspace() else ()
+    return given[:1] if given and given[0] in COMMANDS else COMMANDS

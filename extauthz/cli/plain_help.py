@@ -10,6 +10,13 @@ if TYPE_CHECKING:
     import click
 
 
+_EXIT_STATUS = (
+    ("0", "Yes, done: allowed, no errors, no difference."),
+    ("1", "No: denied, errors in policies (validate), a difference, something unhealthy, an objective missed."),
+    ("2", "Wrong usage, or policies that do not load."),
+)
+
+
 class PlainCommand(TyperCommand):
     """A command whose help has no trace of markup and tells what each argument is."""
 
@@ -27,6 +34,15 @@ class PlainCommand(TyperCommand):
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples, and what the exit status means, for all commands alike."""
+        with formatter.section("Examples"):
+            formatter.write(
+                "".join(f"{'':>{formatter.current_indent}}{line}\n" for line in (self.epilog or "").splitlines())
+            )
+        with formatter.section("Exit status"):
+            formatter.write_dl(_EXIT_STATUS)
 
     def _restore_argument_help(self) -> None:
         """Give arguments their help text again: since click has one of its own, typer's is overwritten by nothing."""
