@@ -62,7 +62,7 @@ verify: $(READY)  ## Compare with the real Envoy for longer than the tests do
 protos: $(READY)  ## Rebuild the message modules from protos/
 	$(BIN)/python protos/generate.py
 
-include native.mk loadtest.mk docs.mk hostile.mk audit.mk release.mk deploy.mk
+include native.mk loadtest.mk docs.mk hostile.mk audit.mk release.mk deploy.mk operating.mk
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from extauthz.mesh import filters
 from extauthz.mesh.envoy import Envoy, run_envoy
 from extauthz.minting import SigningKey, key_set
 from extauthz.server import native, transports
@@ -32,10 +34,16 @@ pytestmark = pytest.mark.envoy
 HEALTH_INTERVAL = "0.2s"
 NOTICE = 1.0
 DRAIN = NOTICE / 0.6
-RETRIES = {
-    "retry_on": "connect-failure,refused-stream,unavailable,reset,cancelled",
-    "num_retries": 30,
-    "retry_back_off": {"base_interval": "0.05s", "max_interval": "0.25s"},
+ROUNDS = int(os.environ.get("RESTART_ROUNDS", "0"))
+"""How often to restart, 0 for the few times of a test; `make restart-check` sets it."""
+
+RETRIES = {  # as `envoy-config` writes them
+    "retry_on": filters.RETRY_ON,
+    "num_retries": filters.RETRIES,
+    "retry_back_off": {
+        "base_interval": f"{filters.RETRY_FIRST.total_seconds()}s",
+        "max_interval": f"{filters.RETRY_LAST.total_seconds()}s",
+    },
 }
 
 
@@ -198,14 +206,23 @@ def running(servers: list[Server], **options: Any) -> Iterator[tuple[Envoy, Load
         yield envoy, load
 
 
+def report(restart: str, transport: str, statuses: Counter[int]) -> None:
+    """A line of JSON for `make restart-check`."""
+    if ROUNDS:
+        failed = statuses.total() - statuses[200]
+        result = {"restart": restart, "transport": transport, "rounds": ROUNDS}
+        print(json.dumps({**result, "requests": statuses.total(), "failed": failed}))
+
+
 def test_a_rolling_restart_loses_no_request(transport: str, tmp_path: Path) -> None:
     servers = [Server(tmp_path / name, transport) for name in ("a", "b")]
     with running(servers) as (_, load):
-        for server in servers * 2:
+        for server in servers * (ROUNDS or 2):
             server.stop()
             server.start()
             time.sleep(0.6)
         statuses = load.end()
+    report("two in turn", transport, statuses)
     assert set(statuses) == {200}
     assert statuses[200] > 500
 
@@ -213,11 +230,12 @@ def test_a_rolling_restart_loses_no_request(transport: str, tmp_path: Path) -> N
 def test_stopping_and_then_starting_loses_no_request_with_retries(transport: str, tmp_path: Path) -> None:
     server = Server(tmp_path / "a", transport)
     with running([server], retries=True) as (_, load):
-        for _ in range(3):
+        for _ in range(ROUNDS or 3):
             server.stop()
             server.start()
             time.sleep(0.5)
         statuses = load.end()
+    report("stop, then start", transport, statuses)
     assert set(statuses) == {200}
 
 
