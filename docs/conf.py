@@ -19,7 +19,7 @@ NAVIGATION = {
         "recipes/shadow",
         "recipes/moving",
     ),
-    "Reference": ("request-authentication", "authorization-policy", "cli", "key-sets", "limits"),
+    "Reference": ("request-authentication", "authorization-policy", "cli", "key-sets", "limits", "python"),
     "Running": ("operating", "troubleshooting", "verify", "loadtest", "performance"),
     "Contributing": ("architecture", "dependencies"),
 }
