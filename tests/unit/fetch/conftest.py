@@ -19,6 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from extauthz.authn.fetch.fetcher import KeySetFetcher
 from extauthz.authn.fetch.options import FetchOptions
+from extauthz.authn.keys import UNAVAILABLE
 from extauthz.istio.resources import JwtRule, Metadata, RequestAuthentication, Resources
 from extauthz.minting import SigningKey, key_set
 
@@ -250,3 +251,19 @@ class Authority:
 @pytest.fixture
 def authority(tmp_path):
     return Authority(tmp_path)
+
+
+@pytest.fixture
+def failure(fetcher, source_of):
+    """Why the fetch of a URL fails."""
+
+    def of(url, timeout=5.0, **options):
+        made = fetcher(refresh=60, retry_first=60, retry_max=60, **options)
+        source = source_of(made, url, timeout=timeout)
+        assert made.wait(timeout + 5)
+        assert source.key_set is UNAVAILABLE
+        (state,) = made.states()
+        (cause,) = state.results
+        return cause, source.error
+
+    return of
