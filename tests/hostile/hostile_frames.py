@@ -5,7 +5,7 @@ An input is one write of an attacker: a frame, some hundred of them, or bytes th
 - *wrongly allowed* counts, in the server, each CheckRequest that was let in and is not the steady client's good one;
 - *crashes* counts exceptions of a decision, calls of the steady client that failed, and a server that ended;
 - *hangs* is 1 when a call of the steady client took longer than `SLOWEST`: on the native transport 1 s; on grpcio,
-  whose threads answer a flood on the processors that the client shares with them, 10 s (the call's deadline);
+  whose threads answer a flood on the processors that the client shares with them, 10 s;
 - *growth* is the server's memory at the end, when all connections are gone, against that after a third of the time.
 
 `idle_connections` stay open beside one call that must be answered: at most 20 KiB each, and no processor time.

@@ -70,7 +70,7 @@ class Policies:
         self._load = load or (lambda text: authorizer(text).check)
         self._bases: list[tuple[list[Any], tuple[bool, ...]]] = []
         self._messages = sample_messages(rng, subject)
-        for text in (subject.policies, *_loadable(rng, 20)):
+        for text in (subject.policies, *_loadable(rng, 12)):
             documents = list(yaml.safe_load_all(text))
             plain = yaml.dump_all(documents, Dumper=_Dumper)
             self._bases.append((documents, self._decisions(authorizer(plain).check)))

@@ -326,11 +326,11 @@ def steady(server: Server, end: float, middle: float) -> tuple[int, list[str], f
     calls, failures, slowest, memory = 0, [], 0.0, 0
     with grpc.insecure_channel("{}:{}".format(*server.address)) as channel:
         check = channel.unary_unary(METHOD)
-        answers = {message: check(message, timeout=10, wait_for_ready=True) for message in (server.good, server.bad)}
+        answers = {message: check(message, timeout=30, wait_for_ready=True) for message in (server.good, server.bad)}
         while (began := time.monotonic()) < end:
             message = server.bad if calls % 2 else server.good
             try:
-                if check(message, timeout=10) != answers[message]:
+                if check(message, timeout=30) != answers[message]:
                     failures.append("a wrong answer")
             except grpc.RpcError as error:
                 failures.append(f"{error.code()}: {error.details()}")  # type: ignore[attr-defined]
