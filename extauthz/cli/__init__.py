@@ -30,7 +30,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status: 0, 1 for a negative answer, 2 for wrong usage or unusable policies."""
     import typer
 
-    from extauthz.cli.examples import EXAMPLES
     from extauthz.cli.output import reporting_errors
     from extauthz.cli.plain_help import PlainCommand
 
@@ -49,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Start-up time counts for a sidecar: other commands' imports are paid only by help and the completion of names.
     for name in _needed(given):
         module = import_module(f"extauthz.cli.{name.replace('-', '_')}")
-        app.command(name, cls=PlainCommand, epilog="\n".join(EXAMPLES[name]))(module.command)
+        app.command(name, cls=PlainCommand)(module.command)
     with reporting_errors():
         app(given, prog_name="extauthz")
 

@@ -37,10 +37,10 @@ class PlainCommand(TyperCommand):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples, and what the exit status means, for all commands alike."""
+        from extauthz.cli.examples import EXAMPLES
+
         with formatter.section("Examples"):
-            formatter.write(
-                "".join(f"{'':>{formatter.current_indent}}{line}\n" for line in (self.epilog or "").splitlines())
-            )
+            formatter.write("".join(f"{'':>{formatter.current_indent}}{line}\n" for line in EXAMPLES[self.name or ""]))
         with formatter.section("Exit status"):
             formatter.write_dl(_EXIT_STATUS)
 
