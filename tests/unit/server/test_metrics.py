@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -15,6 +17,7 @@ from extauthz.server.metrics import (
     FAMILIES,
     NO_LABELS,
     CacheCounts,
+    Family,
     Kind,
     ReasonCounts,
     duration_values,
@@ -190,3 +193,27 @@ def test_every_family_can_be_written_and_has_a_conventional_name() -> None:
     names = {family.name for family in text_string_to_metric_families(exposition(snapshot).decode())}
     assert names == {family.name if family.standard else f"extauthz_{family.name}" for family in FAMILIES}
     assert not any(family.name.endswith("_total") for family in FAMILIES)
+
+
+def test_names_units_and_help_follow_the_conventions() -> None:
+    for family in FAMILIES:
+        assert re.fullmatch(r"[a-z][a-z0-9_]*", family.name)
+        assert all(re.fullmatch(r"[a-z][a-z0-9_]*", label) for label in family.labels)
+        assert family.help.endswith(".")
+        # Base units only: seconds and bytes.
+        assert not re.search(r"_(ms|us|ns|milliseconds|minutes|kb|mb|kilobytes)(_|$)", family.name)
+        assert family.kind is Kind.HISTOGRAM or "le" not in family.labels
+    text = exposition({family.name: _sample(family) for family in FAMILIES}).decode()
+    kinds = {"counter": "_total", "gauge": "", "histogram": ""}
+    for family in FAMILIES:
+        name = (family.name if family.standard else f"extauthz_{family.name}") + kinds[family.kind.value]
+        assert f"# HELP {name} {family.help}\n# TYPE {name} {family.kind.value}\n" in text
+    # What such servers are asked for: requests, durations, denials and token errors by reason, ages of key sets.
+    wanted = {"decisions": ("decision", "reason"), "check_errors": ("status",), "jwks_age_seconds": ("uri",)}
+    assert wanted.items() <= {family.name: family.labels for family in FAMILIES}.items()
+
+
+def _sample(family: Family) -> dict[tuple[str, ...], float]:
+    if family.kind is Kind.HISTOGRAM:
+        return duration_values([0] * 65, 0)
+    return {tuple("x" for _ in family.labels): 1.0}
