@@ -2,7 +2,7 @@
 
 - *Crash*: an exception that is not the refusal which the subject promises for bad input, or the end of the process (a
   signal, an exit). The parent knows the number of the input that was under way, and goes on behind it.
-- *Hang*: an input that takes more than 1 s of processor time, or of wall time twice (once may be the machine's fault),
+- *Hang*: an input that takes more than 1 s of processor time, or of wall time twice (less waits for a processor),
   or after which a process gives no sign of life for 20 s: it is killed.
 - *Growth*: resident memory (/proc/self/statm, after a collection and malloc_trim) at the end against that after the
   first quarter, when the caches are filled and the allocator has seen every kind of input; at most 32 MiB, which for a
@@ -113,7 +113,8 @@ def _one(tally: Tally, family: Family, number: int, case: Any, store: Store) -> 
     try:
         outcome, took, cpu = _timed(family, case)
         if took > HANG_SECONDS:
-            hangs = cpu > HANG_SECONDS or _timed(family, case)[1] > HANG_SECONDS
+            waited = _waited()
+            hangs = cpu > HANG_SECONDS or _timed(family, case)[1] - (_waited() - waited) > HANG_SECONDS
     except Exception as error:
         tally.crashes += 1
         tally.notes.append(store.keep(family, "crash", number, f"{type(error).__name__}: {error}", case))
@@ -132,6 +133,14 @@ def _timed(family: Family, case: Any) -> tuple[str, float, float]:
     began, cpu = time.perf_counter(), time.thread_time()
     outcome = family.run(case)
     return outcome, time.perf_counter() - began, time.thread_time() - cpu
+
+
+def _waited() -> float:
+    """Seconds that this thread was ready to run and no processor was free (Linux tells it per thread)."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
 
 
 def resident_bytes() -> int:
