@@ -48,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Start-up time counts for a sidecar: other commands' imports are paid only by help and the completion of names.
     for name in _needed(given):
         module = import_module(f"extauthz.cli.{name.replace('-', '_')}")
-        app.command(name, cls=PlainCommand)(module.command)
+        # A short help of our own is wrapped; typer's would be cut.
+        summary = module.command.__doc__.strip().partition("\n\n")[0].replace("\n", " ")
+        app.command(name, cls=PlainCommand, short_help=" ".join(summary.split()))(module.command)
     with reporting_errors():
         app(given, prog_name="extauthz")
 

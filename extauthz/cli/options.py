@@ -10,6 +10,8 @@ from extauthz.authorizer import AuthorizerOptions
 from extauthz.errors import UsageError
 from extauthz.istio.workload import Workload
 
+_PANEL = "Policies"
+
 Policy = Annotated[
     list[str],
     typer.Option(
@@ -18,6 +20,7 @@ Policy = Annotated[
         envvar="EXTAUTHZ_POLICY",
         metavar="PATH",
         help="Istio resources: a file, a directory searched for *.yaml, *.yml and *.json, or - for stdin. Repeatable.",
+        rich_help_panel=_PANEL,
     ),
 ]
 WorkloadName = Annotated[
@@ -28,15 +31,20 @@ WorkloadName = Annotated[
         envvar="EXTAUTHZ_WORKLOAD",
         metavar="NAMESPACE/LABELS",
         help="The workload whose policies apply (shop/app=web,version=v1). Without it every policy applies.",
+        rich_help_panel=_PANEL,
     ),
 ]
 RootNamespace = Annotated[
     str,
-    typer.Option("--root-namespace", envvar="EXTAUTHZ_ROOT_NAMESPACE", help="The mesh's root namespace."),
+    typer.Option(
+        "--root-namespace", envvar="EXTAUTHZ_ROOT_NAMESPACE", help="The mesh's root namespace.", rich_help_panel=_PANEL
+    ),
 ]
 TrustDomain = Annotated[
     str,
-    typer.Option("--trust-domain", envvar="EXTAUTHZ_TRUST_DOMAIN", help="The mesh's trust domain."),
+    typer.Option(
+        "--trust-domain", envvar="EXTAUTHZ_TRUST_DOMAIN", help="The mesh's trust domain.", rich_help_panel=_PANEL
+    ),
 ]
 TrustDomainAlias = Annotated[
     list[str],
@@ -44,6 +52,7 @@ TrustDomainAlias = Annotated[
         "--trust-domain-alias",
         envvar="EXTAUTHZ_TRUST_DOMAIN_ALIAS",
         help="A former trust domain that stands for the current one in policies. Repeatable.",
+        rich_help_panel=_PANEL,
     ),
 ]
 JwtAlgorithms = Annotated[
@@ -53,6 +62,7 @@ JwtAlgorithms = Annotated[
         envvar="EXTAUTHZ_JWT_ALGORITHMS",
         metavar="all|rsa",
         help="Signature algorithms: all, or rsa for RS256, RS384 and RS512 only (ASM before 1.13).",
+        rich_help_panel=_PANEL,
     ),
 ]
 TrustedHops = Annotated[
@@ -62,11 +72,14 @@ TrustedHops = Annotated[
         envvar="EXTAUTHZ_TRUSTED_HOPS",
         min=0,
         help="How many X-Forwarded-For entries, counted from the right, were added by trusted proxies.",
+        rich_help_panel=_PANEL,
     ),
 ]
 ClusterDomain = Annotated[
     str,
-    typer.Option("--cluster-domain", envvar="EXTAUTHZ_CLUSTER_DOMAIN", help="The cluster's DNS domain."),
+    typer.Option(
+        "--cluster-domain", envvar="EXTAUTHZ_CLUSTER_DOMAIN", help="The cluster's DNS domain.", rich_help_panel=_PANEL
+    ),
 ]
 Provider = Annotated[
     str,
@@ -75,6 +88,7 @@ Provider = Annotated[
         envvar="EXTAUTHZ_PROVIDER",
         metavar="NAME",
         help="The extension provider that this service is: CUSTOM policies that name it say which requests it decides.",
+        rich_help_panel=_PANEL,
     ),
 ]
 

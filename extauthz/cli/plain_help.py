@@ -21,15 +21,16 @@ class PlainCommand(TyperCommand):
     """A command whose help has no trace of markup and tells what each argument is."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the sections of arguments and options."""
+        """Write arguments, and options by the panel that they name, in the order in which the command has them."""
         self._restore_argument_help()
-        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": []}
         for parameter in self.get_params(ctx):
             if (record := parameter.get_help_record(ctx)) is not None:
                 name, text = record
                 # typer escapes brackets for rich, which prints nothing here.
-                section = "Arguments" if parameter.param_type_name == "argument" else "Options"
-                sections[section].append((name, text.replace("\\[", "[")))
+                panel = getattr(parameter, "rich_help_panel", None) or "Options"
+                section = "Arguments" if parameter.param_type_name == "argument" else panel
+                sections.setdefault(section, []).append((name, text.replace("\\[", "[")))
         for title, records in sections.items():
             if records:
                 with formatter.section(title):

@@ -6,10 +6,18 @@ from typing import Annotated, Any
 
 import typer
 
+_PANELS = {
+    ("--tls-",): "TLS",
+    ("--jwks-", "--resolve"): "Remote key sets",
+    ("--admin", "--decision-log", "--otel", "--log-"): "What it tells",
+}
+"""Where help shows the options whose names begin so; the others are about answering calls."""
+
 
 def _option(name: str, help: str, **more: Any) -> Any:
     variable = "EXTAUTHZ_" + name.removeprefix("--").upper().replace("-", "_")
-    return typer.Option(name, envvar=variable, help=help, **more)
+    panel = next((title for beginnings, title in _PANELS.items() if name.startswith(beginnings)), "Answering calls")
+    return typer.Option(name, envvar=variable, help=help, rich_help_panel=panel, **more)
 
 
 Listen = Annotated[
