@@ -32,19 +32,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     from extauthz.cli.output import reporting_errors
     from extauthz.cli.plain_help import PlainCommand
+    from extauthz.cli.version import program
 
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] in (["--show-completion"], ["--install-completion"]) and len(given) == 2:
         # A shell that is named is not looked for; typer reads this each time its options are made.
         os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
     app = typer.Typer(
-        help="Envoy external authorization that enforces Istio's policies exactly as the mesh does.",
         no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.callback()(lambda: None)
+    app.callback()(program)
     # Start-up time counts for a sidecar: other commands' imports are paid only by help and the completion of names.
     for name in _needed(given):
         module = import_module(f"extauthz.cli.{name.replace('-', '_')}")

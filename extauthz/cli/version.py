@@ -1,4 +1,4 @@
-"""`extauthz version`."""
+"""`extauthz version`, and `extauthz --version`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,20 @@ def command(
     if verbose:
         for name, value in _installation():
             print(f"{name}: {value}")
+
+
+def _show(asked: bool) -> None:
+    if asked:
+        command()
+        raise typer.Exit
+
+
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Envoy external authorization that enforces Istio's policies exactly as the mesh does."""
 
 
 def _installation() -> list[tuple[str, str]]:

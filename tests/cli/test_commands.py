@@ -35,6 +35,10 @@ def test_wrong_usage_ends_with_two(arguments):
     assert "Traceback" not in done.stderr
 
 
+def test_the_version_is_an_option_too():
+    assert extauthz("--version").stdout == extauthz("version").stdout
+
+
 def test_the_version_tells_what_this_installation_can_do():
     done = extauthz("version", "--verbose")
     assert done.stdout.startswith("extauthz ")
