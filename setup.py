@@ -19,7 +19,10 @@ NATIVE = Path("extauthz/server/native")
 SENDER = Path("extauthz/loadtest/native")
 OPTIONS = {
     "define_macros": [("Py_LIMITED_API", "0x030b0000"), ("_GNU_SOURCE", None)],
-    "extra_compile_args": ["-std=c11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden"],
+    "extra_compile_args": [
+        *("-std=c11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden"),
+        f"-ffile-prefix-map={Path.cwd()}=.",  # the same build wherever it is made
+    ],
     "py_limited_api": True,
 }
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import venv
 from pathlib import Path
 from types import ModuleType
@@ -96,6 +97,14 @@ def test_the_wheel_holds_the_program_and_nothing_else(dist: Path, release_check:
 def test_the_sdist_holds_the_sources(dist: Path, release_check: ModuleType) -> None:
     (sdist,) = dist.glob("*.tar.gz")
     assert list(release_check.sdist_problems(sdist)) == []
+
+
+@needs_extensions
+def test_the_wheel_does_not_tell_where_it_was_built(installed: Path) -> None:
+    built = list(installed.rglob("*.so"))
+    assert built
+    place = tempfile.gettempdir().encode()  # wheels are built from the sdist, unpacked there
+    assert [path.name for path in built if place in path.read_bytes()] == []
 
 
 @needs_extensions
