@@ -13,6 +13,23 @@ Figures = Mapping[str, Any]
 _LEAST_SHARE = 0.01
 """Of the CPU time, for a line of a profile to be shown."""
 
+_TRANSPORTS: Mapping[str, str] = {
+    "extauthz, native": "this service, native transport",
+    "extauthz, native, Unix socket": "this service, native transport, Unix socket",
+    "extauthz, grpcio": "this service, grpcio",
+    "empty grpcio handler": "an empty handler on grpcio",
+    "null, native": "an empty handler on the native transport",
+}
+_ENVOYS: Mapping[str, str] = {
+    "no filter": "no authorization",
+    "built-in": "built-in filters",
+    "extauthz, native, Unix socket": "asking this service, native, Unix socket",
+    "extauthz, native, TCP": "asking this service, native, TCP",
+    "extauthz, grpcio, TCP": "asking this service, grpcio, TCP",
+    "null, native, Unix socket": "asking an empty handler, native, Unix socket",
+}
+"""The sides that the short tables show, and what they are called there."""
+
 
 def section(name: str, parts: Parts) -> str:
     """The Markdown of a section. Raises KeyError for one that there is not, or whose part was not (wholly) measured."""
@@ -78,6 +95,16 @@ def _transport(parts: Parts) -> Iterator[str]:
     yield from _rows(head, 4, (row(name, figure) for name, figure in figures.items()))
 
 
+def _transport_short(parts: Parts) -> Iterator[str]:
+    figures = parts["transport"]["figures"]["one core"]
+    rows = (
+        (words, _plain(figures[name]["calls_per_second"]), _plain(figures[name]["cpu_us_per_call"], 1))
+        for name, words in _TRANSPORTS.items()
+        if name in figures
+    )
+    yield from _rows("Check calls, one core for the server | calls/s | CPU us per call", 2, rows)
+
+
 def _rate(figures: Figures, name: str) -> float:
     return median(figures[name]["calls_per_second"]) if name in figures else 0.0
 
@@ -96,7 +123,7 @@ def _envoy(parts: Parts) -> Iterator[str]:
     figures = parts["through_envoy"]["figures"]
     one, many, some = figures["1"], figures["64"], figures.get("16", {})
     nothing = median(one["no filter"]["p50_us"])
-    builtin = median(many["built-in"]["requests_per_second"])
+    builtin = _request_rate(many, "built-in")
 
     def row(name: str, figure: Figures) -> Iterator[str]:
         rate = figure["requests_per_second"]
@@ -114,6 +141,26 @@ def _envoy(parts: Parts) -> Iterator[str]:
         "of built-in | CPU us, Envoy + service | 1 connection: p50 added (us) | p99 | p99.9"
     )
     yield from _rows(head, 7, (row(name, figure) for name, figure in many.items()))
+
+
+def _envoy_short(parts: Parts) -> Iterator[str]:
+    figures = parts["through_envoy"]["figures"]
+    one, many = figures["1"], figures["64"]
+    nothing, builtin = median(one["no filter"]["p50_us"]), _request_rate(many, "built-in")
+
+    def row(name: str, words: str) -> Iterator[str]:
+        yield words
+        yield _plain(many[name]["requests_per_second"])
+        yield f"{_request_rate(many, name) / builtin:.2f}"
+        yield f"{median(one[name]['p50_us']) - nothing:.0f}"
+
+    rows = (row(name, words) for name, words in _ENVOYS.items() if name in many and name in one)
+    head = "through Envoy, one worker | requests/s, 64 connections | of built-in | 1 connection: p50 added (us)"
+    yield from _rows(head, 3, rows)
+
+
+def _request_rate(figures: Figures, name: str) -> float:
+    return median(figures[name]["requests_per_second"])
 
 
 def _stages(parts: Parts) -> Iterator[str]:
@@ -286,8 +333,10 @@ def _machine(parts: Parts) -> Iterator[str]:
 _SECTIONS: Mapping[str, Callable[[Parts], Iterator[str]]] = {
     "targets": targets.table,
     "transport": _transport,
+    "transport_short": _transport_short,
     "workers": _workers,
     "through_envoy": _envoy,
+    "through_envoy_short": _envoy_short,
     "open_loop": _open_loop,
     "stages": _stages,
     "first_seen": _first_seen,

@@ -117,7 +117,27 @@ def test_every_committed_figure_says_what_it_was_measured_on():
     for name, part in parts.items():
         assert {"cpu", "cores", "kernel", "python"} <= part["machine"].keys(), name
         assert tables.section("machine", {name: part})
-    assert "targets" in {place[2] for place in documents._PLACE.finditer((documents.ROOT / "README.md").read_text())}
+
+
+def test_missed_targets_stand_beside_those_that_are_met():
+    assert "<!-- benchmarks: targets -->" in (documents.ROOT / "docs/performance.md").read_text()
+
+
+def test_short_tables_show_some_sides_of_the_whole_ones():
+    table = tables.section("transport_short", transport(6.0, 3.0))
+    assert "| this service, native transport | 166,667 | 6.0 |" in table
+    assert "nghttpd" not in table
+    whole = {
+        side: {"requests_per_second": summary(rate), "p50_us": summary(p50)}
+        for side, rate, p50 in (
+            ("no filter", 200.0, 100.0),
+            ("built-in", 100.0, 150.0),
+            ("extauthz, native, TCP", 80.0, 300.0),
+        )
+    }
+    table = tables.section("through_envoy_short", {"through_envoy": {"figures": {"1": whole, "64": whole}}})
+    assert "| asking this service, native, TCP | 80 | 0.80 | 200 |" in table
+    assert len(table.splitlines()) == 5
 
 
 def test_a_side_that_cannot_be_summed_up_is_a_failure_with_its_reason():
