@@ -1,14 +1,19 @@
 /* A reader of the plain CheckRequest: takes out method, path, host, scheme and the headers that the policies read, and
  * no more.
  *
- * scan(message, names) -> (method, path, host, scheme, {name: (line, ...)}) | None
+ * Scanner(names).scan(message) -> (method, path, host, scheme, {name: (line, ...)}) | None
  *
  * None says "not plain" (or not a CheckRequest at all): the caller then lets the full codec decide. Plain is what Envoy
  * sends: each message once, text in ASCII, one of the two header forms, no groups. So whatever is answered here is what
  * the full codec would have read; parts of the message that are not looked into are not checked.
  *
- * Nothing is kept between calls and nothing is allocated but the answer. All reads go through `span`, which never passes
- * its end. A test compares this reader with the full codec on generated and mutated messages.
+ * A scanner keeps the texts that it gave last, one for each of a fixed number of places: a text that comes again (a
+ * method, a host, a token) is that very object, whose hash is known already, instead of a copy whose half a kilobyte has
+ * to be hashed for the look-up of the token. Whether it is the same is found by comparing all of it. Which place a text
+ * has can be guessed by a client, who can thereby make others' texts be made anew, and nothing else.
+ *
+ * All reads go through `span`, which never passes its end. A test compares this reader with the full codec on generated
+ * and mutated messages.
  */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030b0000
@@ -22,16 +27,30 @@ typedef struct {
 
 enum { VARINT = 0, FIXED64 = 1, LENGTH = 2, FIXED32 = 5 };
 enum { MAX_NAMES = 256, MAX_LINES = 64 /* of one header: adding a line copies the ones before it */ };
+enum { PLACES = 2048 /* a power of two */, MAX_KEPT = 2048 /* bytes of a text: 4 MB at most */ };
 
-/* What one call works on. `lines` is owned. */
+/* A text that was given before. */
 typedef struct {
-    PyObject *names; /* borrowed tuple of str */
+    PyObject *text;    /* owned, ASCII; NULL while there was none */
+    const char *bytes; /* its content */
+    Py_ssize_t length; /* at least 1, or 0 while there was none */
+} place;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *names; /* owned tuple of str */
     const char *name[MAX_NAMES];
     Py_ssize_t length[MAX_NAMES];
     Py_ssize_t count;
-    PyObject *lines;
+    place places[PLACES];
+} Scanner;
+
+/* What one call works on. */
+typedef struct {
+    Scanner *scanner; /* borrowed */
+    PyObject *lines;  /* owned */
     int joined_form, raw_form;
-} scanner;
+} work;
 
 /* A varint of at most 32 bits; 0 on anything else. */
 static int varint(span *s, uint32_t *value)
@@ -126,23 +145,52 @@ static int is_ascii(span text)
     return 1;
 }
 
-static PyObject *text_of(span text)
+/* Where a text, which is not empty, is kept. */
+static place *place_of(Scanner *scanner, span text)
 {
-    return PyUnicode_DecodeLatin1((const char *)text.at, text.end - text.at, NULL);
+    /* Of all kinds of texts the ends differ: tokens in their signatures, paths in what they name. */
+    size_t length = (size_t)(text.end - text.at);
+    uint64_t end = 0;
+    memcpy(&end, length < sizeof end ? text.at : text.end - sizeof end, length < sizeof end ? length : sizeof end);
+    return &scanner->places[((end ^ length) * 0x9e3779b97f4a7c15u) >> 32 & (PLACES - 1)];
 }
 
-/* Add one line of the header called names[index]. 1: added, 0: too many to be plain, -1: Python error. */
-static int add_line(scanner *w, Py_ssize_t index, span value)
+/* A new reference; NULL with a Python error. */
+static PyObject *text_of(Scanner *scanner, span text)
 {
-    PyObject *name = PyTuple_GetItem(w->names, index); /* borrowed */
-    PyObject *text = name ? text_of(value) : NULL;
+    Py_ssize_t length = text.end - text.at;
+    if (length == 0 || length > MAX_KEPT)
+        return PyUnicode_DecodeLatin1((const char *)text.at, length, NULL);
+    place *p = place_of(scanner, text);
+    if (p->length == length && memcmp(p->bytes, text.at, (size_t)length) == 0)
+        return Py_NewRef(p->text);
+    PyObject *made = PyUnicode_DecodeLatin1((const char *)text.at, length, NULL);
+    if (!made || !is_ascii(text))
+        return made;
+    const char *bytes = PyUnicode_AsUTF8AndSize(made, &length); /* of ASCII: its own */
+    if (!bytes) {
+        Py_DECREF(made);
+        return NULL;
+    }
+    PyObject *before = p->text;
+    *p = (place){Py_NewRef(made), bytes, length};
+    Py_XDECREF(before);
+    return made;
+}
+
+/* Add one line of the header called names[index]; only the raw form has more than one, and not too many when it is
+ * plain. 1: added, 0: not plain, -1: Python error. */
+static int add_line(work *w, Py_ssize_t index, span value, int raw)
+{
+    PyObject *name = PyTuple_GetItem(w->scanner->names, index); /* borrowed */
+    PyObject *text = name ? text_of(w->scanner, value) : NULL;
     PyObject *lines = text ? PyTuple_Pack(1, text) : NULL;
     Py_XDECREF(text);
     if (!lines)
         return -1;
     PyObject *known = PyDict_GetItemWithError(w->lines, name); /* borrowed */
     if (known) {
-        if (PyTuple_Size(known) >= MAX_LINES) {
+        if (!raw || PyTuple_Size(known) >= MAX_LINES) {
             Py_DECREF(lines);
             return 0;
         }
@@ -160,7 +208,7 @@ static int add_line(scanner *w, Py_ssize_t index, span value)
 
 /* One header: an entry of `headers` (key, value) or of `header_map` (key, value, raw_value).
  * 1: taken or not asked for, 0: not plain, -1: Python error. */
-static int header(scanner *w, span entry, int raw)
+static int header(work *w, span entry, int raw)
 {
     span key = {NULL, NULL}, value = {NULL, NULL}, bytes = {NULL, NULL};
     while (entry.at < entry.end) {
@@ -181,22 +229,17 @@ static int header(scanner *w, span entry, int raw)
         else if (number == 3 && raw)
             bytes = content;
     }
-    for (Py_ssize_t i = 0; i < w->count; i++) {
-        if (key.end - key.at != w->length[i] || memcmp(key.at, w->name[i], (size_t)w->length[i]) != 0)
+    for (Py_ssize_t i = 0; i < w->scanner->count; i++) {
+        if (key.end - key.at != w->scanner->length[i] || memcmp(key.at, w->scanner->name[i], (size_t)w->scanner->length[i]) != 0)
             continue;
         if (!is_ascii(value))
             return 0;
-        if (!raw) {
-            int known = PyDict_Contains(w->lines, PyTuple_GetItem(w->names, i));
-            if (known)
-                return known < 0 ? -1 : 0;
-        }
-        return add_line(w, i, bytes.at < bytes.end ? bytes : value);
+        return add_line(w, i, bytes.at < bytes.end ? bytes : value, raw);
     }
     return 1;
 }
 
-static int header_map(scanner *w, span map)
+static int header_map(work *w, span map)
 {
     while (map.at < map.end) {
         uint32_t number;
@@ -217,7 +260,7 @@ static int header_map(scanner *w, span map)
 }
 
 /* The HttpRequest: 1 with its texts and the headers, 0 not plain, -1 Python error. */
-static int http_request(scanner *w, span http, span *method, span *path, span *host, span *scheme)
+static int http_request(work *w, span http, span *method, span *path, span *host, span *scheme)
 {
     int maps = 0;
     while (http.at < http.end) {
@@ -262,68 +305,112 @@ static int http_request(scanner *w, span http, span *method, span *path, span *h
     return is_ascii(*method) && is_ascii(*path) && is_ascii(*host) && is_ascii(*scheme) && method->at < method->end;
 }
 
-static int prepare(scanner *w, PyObject *names)
+static PyObject *scan(PyObject *self, PyObject *message)
 {
-    w->names = names;
-    w->count = PyTuple_Size(names);
-    w->joined_form = w->raw_form = 0;
-    if (w->count < 0 || w->count > MAX_NAMES) {
-        if (!PyErr_Occurred())
-            PyErr_Format(PyExc_ValueError, "more than %d names", (int)MAX_NAMES);
-        return -1;
-    }
-    for (Py_ssize_t i = 0; i < w->count; i++) {
-        w->name[i] = PyUnicode_AsUTF8AndSize(PyTuple_GetItem(names, i), &w->length[i]);
-        if (!w->name[i])
-            return -1;
-    }
-    w->lines = PyDict_New();
-    return w->lines ? 0 : -1;
-}
-
-static PyObject *scan(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
-{
-    (void)module;
     char *bytes;
     Py_ssize_t size;
-    if (count != 2 || !PyTuple_Check(arguments[1])) {
-        PyErr_SetString(PyExc_TypeError, "scan(message: bytes, names: tuple)");
+    if (PyBytes_AsStringAndSize(message, &bytes, &size))
         return NULL;
-    }
-    if (PyBytes_AsStringAndSize(arguments[0], &bytes, &size))
+    work w = {.scanner = (Scanner *)self, .lines = PyDict_New()};
+    if (!w.lines)
         return NULL;
-    scanner work;
-    if (prepare(&work, arguments[1]))
-        return NULL;
-    span message = {(const uint8_t *)bytes, (const uint8_t *)bytes + size};
+    span whole = {(const uint8_t *)bytes, (const uint8_t *)bytes + size};
     span attributes, request, http;
     span method = {NULL, NULL}, path = {NULL, NULL}, host = {NULL, NULL}, scheme = {NULL, NULL};
-    int plain = only(message, 1, &attributes) && only(attributes, 4, &request) && only(request, 2, &http);
+    int plain = only(whole, 1, &attributes) && only(attributes, 4, &request) && only(request, 2, &http);
     if (plain)
-        plain = http_request(&work, http, &method, &path, &host, &scheme);
+        plain = http_request(&w, http, &method, &path, &host, &scheme);
     PyObject *answer = NULL;
     if (plain == 1) {
-        PyObject *texts[4] = {text_of(method), text_of(path), text_of(host), text_of(scheme)};
+        PyObject *texts[4] = {text_of(w.scanner, method), text_of(w.scanner, path), text_of(w.scanner, host),
+                              text_of(w.scanner, scheme)};
         if (texts[0] && texts[1] && texts[2] && texts[3])
-            answer = PyTuple_Pack(5, texts[0], texts[1], texts[2], texts[3], work.lines);
+            answer = PyTuple_Pack(5, texts[0], texts[1], texts[2], texts[3], w.lines);
         for (int i = 0; i < 4; i++)
             Py_XDECREF(texts[i]);
     } else if (plain == 0) {
-        answer = Py_None;
-        Py_INCREF(answer);
+        answer = Py_NewRef(Py_None);
     }
-    Py_DECREF(work.lines);
+    Py_DECREF(w.lines);
     return answer;
 }
 
+static int fill(Scanner *self, PyObject *names)
+{
+    self->count = PyTuple_Size(names);
+    if (self->count > MAX_NAMES) {
+        self->count = 0;
+        PyErr_Format(PyExc_ValueError, "more than %d names", (int)MAX_NAMES);
+        return -1;
+    }
+    self->names = Py_NewRef(names);
+    for (Py_ssize_t i = 0; i < self->count; i++) {
+        self->name[i] = PyUnicode_AsUTF8AndSize(PyTuple_GetItem(names, i), &self->length[i]);
+        if (!self->name[i])
+            return -1;
+    }
+    return 0;
+}
+
+static PyObject *scanner_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
+{
+    static char *parameters[] = {"names", NULL};
+    PyObject *names;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!", parameters, &PyTuple_Type, &names))
+        return NULL;
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    PyObject *self = allocate(type, 0); /* all zero */
+    if (self && fill((Scanner *)self, names))
+        Py_CLEAR(self);
+    return self;
+}
+
+static void scanner_dealloc(PyObject *self)
+{
+    Scanner *scanner = (Scanner *)self;
+    for (size_t i = 0; i < PLACES; i++)
+        Py_XDECREF(scanner->places[i].text);
+    Py_XDECREF(scanner->names);
+    PyTypeObject *type = Py_TYPE(self);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
 static PyMethodDef methods[] = {
-    {"scan", (PyCFunction)(void (*)(void))scan, METH_FASTCALL,
-     "scan(message, names) -> (method, path, host, scheme, {name: (line, ...)}), or None when the message is not plain."},
+    {"scan", scan, METH_O,
+     "scan(message) -> (method, path, host, scheme, {name: (line, ...)}), or None when the message is not plain."},
     {NULL, NULL, 0, NULL},
 };
 
-static struct PyModuleDef definition = {
-    .m_base = PyModuleDef_HEAD_INIT, .m_name = "_scan", .m_doc = "A reader of the plain CheckRequest.", .m_methods = methods};
+static PyType_Slot slots[] = {
+    {Py_tp_doc, "Scanner(names): takes these headers out of messages."},
+    {Py_tp_new, (void *)scanner_new},
+    {Py_tp_dealloc, (void *)scanner_dealloc},
+    {Py_tp_methods, methods},
+    {0, NULL},
+};
+
+/* Holds nothing that could refer to it: no garbage collection. */
+static PyType_Spec specification = {.name = "extauthz.checkapi._scan.Scanner",
+                                    .basicsize = sizeof(Scanner),
+                                    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+                                    .slots = slots};
+
+static int add_types(PyObject *module)
+{
+    PyObject *type = PyType_FromSpec(&specification);
+    int failed = !type || PyModule_AddObjectRef(module, "Scanner", type);
+    Py_XDECREF(type);
+    return failed ? -1 : 0;
+}
+
+static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, (void *)add_types}, {0, NULL}};
+
+static struct PyModuleDef definition = {.m_base = PyModuleDef_HEAD_INIT,
+                                        .m_name = "_scan",
+                                        .m_doc = "A reader of the plain CheckRequest.",
+                                        .m_slots = module_slots};
 
 PyMODINIT_FUNC PyInit__scan(void)
 {

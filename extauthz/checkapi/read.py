@@ -95,14 +95,16 @@ def check_request_reader(headers: Iterable[str]) -> Callable[[bytes], Request]:
     """A `read_check_request` that is fastest for requests of which only these headers (lower case) are looked at."""
     if _scan is None:
         return read_check_request
-    scan_message = _scan.scan
     names = tuple(sorted(name for name in headers if name[:1] != ":" and name != "host" and name.isascii()))
+    if len(names) > MAX_SCANNED_HEADERS:
+        return read_check_request
+    scan = _scan.Scanner(names).scan
     asked = frozenset(names)
 
     create = _ScannedRequest.__new__
 
     def read(message: bytes) -> Request:
-        scanned = scan_message(message, names)
+        scanned = scan(message)
         if scanned is None:
             return read_check_request(message)
         # Filled here, since an __init__ costs a call.
@@ -112,7 +114,7 @@ def check_request_reader(headers: Iterable[str]) -> Callable[[bytes], Request]:
         request.method, request.path, request.host, request.scheme, request._found = scanned
         return request
 
-    return read if len(names) <= MAX_SCANNED_HEADERS else read_check_request
+    return read
 
 
 def _attributes(message: bytes) -> AttributeContext:

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extauthz.checkapi.build import Connection, check_request
@@ -138,6 +138,41 @@ def test_a_damaged_message_is_never_read_differently(pairs, raw_headers, damage,
         # The scanner does not look at everything; what it does not reach cannot let anybody in.
         return
     assert seen(check_request_reader(NAMES)(message)) == expected
+
+
+def test_a_text_that_comes_again_is_not_made_again():
+    read_scanned = check_request_reader(NAMES)
+    message = check_request("GET", "/a-path", [("authorization", "Bearer " + "t" * 500)])
+    first, second = read_scanned(message), read_scanned(bytes(bytearray(message)))
+    assert first.path is second.path
+    assert first.lines("authorization")[0] is second.lines("authorization")[0]
+
+
+# Texts are kept by their length and their last eight characters: these share few places.
+alike = st.builds(
+    "".join,
+    st.tuples(
+        st.text("ab", min_size=1, max_size=3),
+        st.sampled_from(["", "same-end", "x" * 2040, "x" * 2041, "x" * 2048, "\xe9"]),
+    ),
+)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(alike, alike, alike), min_size=2, max_size=8), st.booleans())
+def test_texts_of_one_message_are_never_those_of_another(messages, raw_headers):
+    read_scanned = check_request_reader(NAMES)
+    for path, cookie, token in messages:
+        pairs = [("authorization", token), ("cookie", cookie), ("x-a", path)]
+        message = check_request("GET", "/" + path, pairs, host="h", raw_headers=raw_headers)
+        if message is None:
+            continue
+        assert seen(read_scanned(message)) == seen(read_check_request(message))
+
+
+def test_policies_that_read_very_many_headers_are_served_by_the_codec():
+    names = frozenset(f"x-{number}" for number in range(100))
+    assert check_request_reader(names) is read_check_request
 
 
 def test_a_header_with_very_many_lines_is_left_to_the_codec():
