@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ from extauthz.istio.load import load
 from extauthz.istio.resources import JwtRule, Metadata, RequestAuthentication, Resources
 
 _DEFAULTS = FetchOptions()
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def command(
@@ -52,14 +54,14 @@ def command(
     if json_output:
         print(json.dumps([_document(report) for report in reports], indent=2))
     else:
-        print("\n".join(line for report in reports for line in _lines(report)))
+        print("\n".join(_harmless(line) for report in reports for line in _lines(report)))
     sys.exit(EXIT_NEGATIVE if any(report.key_set is None for report in reports) else 0)
 
 
 def _sources(what: Sequence[str], discover: bool, timeout: float, given: FetchOptions) -> list[RemoteKeySet]:
     """One source for each thing to fetch; the fetcher only makes them, and fetches nothing."""
     fetcher = KeySetFetcher(given)
-    urls = [text for text in what if text.startswith(("http://", "https://"))]
+    urls = [text for text in what if _URL.match(text)]
     files = [text for text in what if text not in urls]
     resources = load(files).resources if files else Resources()
     nobody = RequestAuthentication(metadata=Metadata(name="command-line"))
@@ -84,9 +86,9 @@ def _lines(report: Report) -> Iterator[str]:
     lifetime = "not said, refreshed by our own interval" if report.lifetime is None else f"{report.lifetime:.0f} s"
     yield f"  lifetime: {lifetime}"
     for key in report.key_set.keys:
-        yield f"  key {_harmless(key.kid) or '(no kid)'}: {key.description}, alg {key.algorithm or 'any that fits'}"
+        yield f"  key {key.kid or '(no kid)'}: {key.description}, alg {key.algorithm or 'any that fits'}"
     for skipped in report.key_set.skipped:
-        yield f"  passed over: {_harmless(skipped.kid) or f'member {skipped.index}'}: {skipped.reason}"
+        yield f"  passed over: {skipped.kid or f'member {skipped.index}'}: {skipped.reason}"
 
 
 def _harmless(text: str) -> str:

@@ -12,6 +12,7 @@ from http import HTTPStatus
 
 from extauthz.authn.fetch.exchange import Peer, Progress, Reply, exchange
 from extauthz.authn.fetch.failure import Cause, FetchFailure
+from extauthz.authn.fetch.names import ip_address, why_forbidden
 from extauthz.authn.fetch.options import MAX_REDIRECTS
 from extauthz.authn.fetch.resolver import Resolver
 from extauthz.authn.fetch.routes import Endpoint, Route
@@ -79,6 +80,9 @@ class Client:
             raise FetchFailure(Cause.REFUSED, route.refusal)
         context = self._no_tls if route.tls is None else self._contexts.get(route.tls)
         if self._proxy and route.proxied:
+            # Names are resolved by the proxy; an address is one for it as for us.
+            if ip_address(url.host) is not None and (why := why_forbidden(url.host)):
+                raise FetchFailure(Cause.REFUSED, f"host {url.host} is {why}: no key set is fetched from there")
             peer = Peer(url.authority, proxy=self._proxy)
             return await exchange(url, peer, route.tls, context, progress, etag=etag)
         failures: list[FetchFailure] = []

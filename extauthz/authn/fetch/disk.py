@@ -58,7 +58,10 @@ class DiskCache:
                 raise ValueError("not a file of this cache")
             if status.st_uid not in (0, os.geteuid()) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 raise ValueError("others can write it")
-            members = json.loads(file.read())
+            try:
+                members = json.loads(file.read())
+            except RecursionError:
+                raise ValueError("nested too deeply") from None
         if not isinstance(members, dict) or not all(isinstance(members.get(m), str) for m in ("url", "body", "etag")):
             raise ValueError("not a file of this cache")
         age = max(time.time() - status.st_mtime, 0.0)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 import httpx
 
@@ -25,6 +26,8 @@ from extauthz.authn.fetch.tls import Tls, explain_tls
 from extauthz.authn.fetch.url import Url
 
 ACCEPTED = "application/json, application/jwk-set+json, */*;q=0.5"
+_ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{0,1024}"')
+"""Of RFC 9110 section 8.8.3 only what every server takes back; without one the whole answer is asked for again."""
 _PHASES = {
     "connection.start_tls.started": "in the TLS handshake with",
     "http11.send_request_headers.started": "sending the request to",
@@ -79,6 +82,8 @@ async def exchange(
     """
     there = peer.socket or peer.authority
     shown = f"{url.host} at {there}" if there != url.authority else there
+    if peer.proxy:
+        shown = f"{there} over the proxy {Url.parse(peer.proxy).authority}"
     progress.doing = f"connecting to {shown}"
     request = httpx.Request(
         "GET",
@@ -111,10 +116,10 @@ def _headers(url: Url, etag: str) -> dict[str, str]:
         "accept-encoding": "gzip",
         "connection": "close",
     }
-    if etag:
+    if _ENTITY_TAG.fullmatch(etag):
         headers["if-none-match"] = etag
     if url.credentials:
-        plain = unquote(url.credentials).encode()
+        plain = unquote_to_bytes(url.credentials)
         headers["authorization"] = f"Basic {base64.b64encode(plain).decode('ascii')}"
     return headers
 
@@ -140,14 +145,16 @@ async def _body(response: httpx.Response, headers: Mapping[str, str]) -> bytes:
     if encoding not in ("identity", "", "gzip", "x-gzip"):
         raise FetchFailure(Cause.CONTENT, f"content-encoding {encoding[:40]!r}, which was not asked for")
     unpack = zlib.decompressobj(zlib.MAX_WBITS | 16) if "gzip" in encoding else None
-    body = bytearray()
+    body, received = bytearray(), 0
     async for chunk in _chunks(response):
+        # What follows the end of a gzip stream is kept by zlib, and counts as well.
+        received += len(chunk)
         # Unpacked piece by piece: a megabyte of zeros takes a kilobyte, and must not take more than the limit here.
         try:
             body += chunk if unpack is None else unpack.decompress(chunk, MAX_BODY_BYTES + 1 - len(body))
         except zlib.error:
             raise FetchFailure(Cause.CONTENT, "the body is not the gzip that its header says") from None
-        if len(body) > MAX_BODY_BYTES:
+        if max(len(body), received) > MAX_BODY_BYTES:
             raise FetchFailure(Cause.TOO_LARGE, f"the body is larger than {MAX_BODY_BYTES} bytes")
     if unpack is not None and not unpack.eof:
         raise FetchFailure(Cause.CONTENT, "the gzip body ends early")
@@ -169,6 +176,9 @@ def _foreign_errors_named(shown: str, url: Url, tls: Tls | None) -> Iterator[Non
         yield
     except httpx.ConnectTimeout:
         raise FetchFailure(Cause.CONNECT, f"connect to {shown}: no answer") from None
+    except httpx.ProxyError as error:
+        # The proxy's own words, of which nothing is to act on a terminal.
+        raise FetchFailure(Cause.CONNECT, f"{shown}: the proxy refuses: {ascii(str(error))[1:-1][:200]}") from None
     except (httpx.TransportError, ssl.SSLError, OSError) as error:
         raise _named(error, shown, url, tls) from None
 

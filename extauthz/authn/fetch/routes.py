@@ -177,7 +177,8 @@ def _client_tls(wanted: ClientTls, host: str, entry_names: tuple[str, ...]) -> T
 
 
 def _endpoints(entry: ServiceEntry, port: ServicePort, names: tuple[str, ...]) -> tuple[Endpoint, ...]:
-    number = port.target_port or port.number
+    # Without resolution a connection goes to the port it was opened to.
+    number = port.number if entry.resolution is Resolution.NONE else port.target_port or port.number
     if entry.endpoints and entry.resolution not in (Resolution.NONE, Resolution.DYNAMIC_DNS):
         return tuple(
             Endpoint((), 0, max(endpoint.weight, 1), endpoint.address.removeprefix(UNIX_SOCKET))
@@ -192,8 +193,6 @@ def _endpoints(entry: ServiceEntry, port: ServicePort, names: tuple[str, ...]) -
             return tuple(Endpoint((address,), number) for address in addresses)
         if entry.resolution is Resolution.STATIC:
             return ()
-        # Without resolution a connection goes to the port it was opened to.
-        return (Endpoint(names, port.number),)
     return (Endpoint(names, number),)
 
 

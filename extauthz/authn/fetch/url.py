@@ -5,10 +5,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, replace
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_.])?")
-_UNFIT = re.compile(r"[\x00-\x20\x7f-\xa0\\]")
+_UNFIT = re.compile(r"[\x00-\x20\x7f-\xa0\\\ud800-\udfff]")
+_LONGEST = 8192
+_ASCII = "".join(map(chr, range(0x21, 0x7F)))
 _SECRET_NAME = re.compile(r"(?i)key|token|secret|passw|pwd|sig|auth|cred|code")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 MASK = "***"
@@ -18,7 +20,8 @@ MASK = "***"
 class Url:
     """An absolute http or https URL. `host` is in lower case, an IP address without brackets; `port` is always set.
 
-    `target` is path and query as they are sent. `credentials` is `user:password` as written, blank without.
+    `target` is path and query as they are sent, in ASCII (RFC 3987 section 3.1). `credentials` is `user:password` as
+    written, blank without.
     """
 
     scheme: str
@@ -30,6 +33,8 @@ class Url:
     @classmethod
     def parse(cls, text: str) -> Url:
         """Read `text`. Raises ValueError, whose text says in plain words what is wrong with it."""
+        if len(text) > _LONGEST:
+            raise ValueError(f"a URL is not longer than {_LONGEST} characters")
         if _UNFIT.search(text):
             raise ValueError("a URL has no blanks, control characters or backslashes")
         try:
@@ -44,7 +49,8 @@ class Url:
             raise ValueError("port 0")
         credentials = parts.netloc.rpartition("@")[0]
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        return cls(scheme, _host(parts.hostname or ""), port or _DEFAULT_PORTS[scheme], target, credentials)
+        host = _host(parts.hostname or "")
+        return cls(scheme, host, port or _DEFAULT_PORTS[scheme], quote(target, safe=_ASCII), credentials)
 
     @property
     def authority(self) -> str:

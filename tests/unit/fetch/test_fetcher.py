@@ -19,7 +19,7 @@ from extauthz.istio.resources import (
     TlsMode,
     WorkloadEntry,
 )
-from extauthz.minting import SigningKey, key_set
+from extauthz.minting import SigningKey
 
 DATA = b"data"
 
@@ -421,29 +421,3 @@ def test_unusable_options_and_urls_are_explained(fetcher, source_of, tmp_path):
         source_of(fetcher(), "ftp://keys.example/keys")
     with pytest.raises(UsageError, match="jwksUri of issuer"):
         source_of(fetcher(), issuer="testing@secure.istio.io")
-
-
-PROVIDERS = {
-    "google": lambda key: key_set(key.jwk(use="sig"), SigningKey.generate("RS256", "older").jwk(use="sig")),
-    "auth0": lambda key: key_set(key.jwk(use="sig", x5t="dGh1bWI", x5c=["MIIC"])),
-    "okta": lambda key: key_set(key.jwk(use="sig", e="AQAB")),
-    "entra": lambda key: key_set(
-        key.jwk(with_alg=False, use="sig", x5t=key.kid, x5c=["MIIC"], issuer="https://login.example/{tenantid}/v2.0")
-    ),
-    "keycloak": lambda key: key_set(
-        SigningKey.generate("RS256", "enc").jwk(alg="RSA-OAEP", use="enc"), key.jwk(use="sig")
-    ),
-    "cognito": lambda key: key_set(key.jwk(use="sig"), SigningKey.generate("RS256", "id").jwk(use="sig")),
-    "apple": lambda key: {**key_set(key.jwk(use="sig")), "extra": [1]},
-}
-
-
-@pytest.mark.parametrize("provider", PROVIDERS)
-def test_documents_shaped_like_those_of_identity_providers_load(fetcher, serve, source_of, provider):
-    key = SigningKey.generate("RS256", "current")
-    server = serve()
-    server.body = json.dumps(PROVIDERS[provider](key), indent=2).encode()
-    made = fetcher(refresh=60)
-    source = source_of(made, server.url())
-    made.wait(5)
-    assert verifies(source, key), source.error

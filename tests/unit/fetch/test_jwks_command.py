@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from extauthz.cli import main
+
 AUTHENTICATION = """
 apiVersion: security.istio.io/v1
 kind: RequestAuthentication
@@ -89,3 +91,40 @@ def test_where_egress_is_the_meshs_a_missing_service_entry_is_said(jwks):
     assert done.returncode == 1
     assert "FAILED: keys.example.com:443 is outside the mesh and no ServiceEntry has it" in done.stdout
     assert done.stderr == ""
+
+
+@pytest.fixture
+def fetched(capsys):
+    """`extauthz jwks` in this process: exit status, output, errors."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            main(["jwks", *arguments])
+        return (ended.value.code, *capsys.readouterr())
+
+    return run
+
+
+def test_nothing_that_a_key_server_says_acts_on_a_terminal(fetched, serve, key):
+    server = serve()
+    evil = "\x1b[2J\u202e"
+    server.serve(key.jwk(kid=evil), key.jwk(alg=f"ES{evil}"), {"kty": evil, "kid": evil})
+    status, output, _ = fetched(server.url("/keys?\u202e"))
+    assert status == 0, output
+    assert "key \\x1b[2J\\u202e: EC P-256" in output
+    assert output.replace("\n", "").isprintable()
+
+
+def test_exit_statuses_tell_fetched_from_failed_and_from_misused(fetched, serve, key):
+    server = serve()
+    server.serve(key)
+    server.paths["/gone"] = (404, {}, b"")
+    assert fetched(server.url().replace("http", "HTTP"))[0] == 0
+    status, output, _ = fetched(server.url(), server.url("/gone"))
+    assert status == 1
+    assert "key k: EC P-256, alg ES256" in output
+    assert "FAILED: 127.0.0.1 answered 404 Not Found (nothing is at that path)" in output
+    for wrong, said in (("ftp://host/keys", "not http or https"), ("no-such-file.yaml", "no-such-file.yaml")):
+        status, output, errors = fetched(wrong)
+        assert (status, output) == (2, "")
+        assert said in errors

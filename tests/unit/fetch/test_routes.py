@@ -144,7 +144,7 @@ def test_without_resolution_the_connection_goes_where_it_was_opened_to():
     assert route("http://keys.example.com/k", entry("keys.example.com", ports=ports)).endpoints == (
         at("keys.example.com"),
     )
-    with_address = entry("keys.example.com", addresses=("192.0.2.7", "198.51.100.0/24"))
+    with_address = entry("keys.example.com", ports=ports, addresses=("192.0.2.7", "198.51.100.0/24"))
     assert route("http://keys.example.com/k", with_address).endpoints == (at("192.0.2.7"),)
 
 

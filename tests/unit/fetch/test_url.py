@@ -14,6 +14,7 @@ from extauthz.authn.fetch.url import Url
         ("http://user:secret@host:81/k", "host", 81, "/k"),
         ("https://bücher.example/k", "xn--bcher-kva.example", 443, "/k"),
         ("http://under_score.ns/k", "under_score.ns", 80, "/k"),
+        ("http://host/é/%20?ö=\u202e", "host", 80, "/%C3%A9/%20?%C3%B6=%E2%80%AE"),
     ],
 )
 def test_a_url_is_taken_apart(text, host, port, target):
@@ -33,6 +34,8 @@ def test_a_url_is_taken_apart(text, host, port, target):
         ("http://ho st/", "blanks"),
         ("http://host/\n", "blanks"),
         ("http://a\\b/", "backslashes"),
+        ("http://a/\ud800", "control characters"),
+        ("http://a/" + "b" * 9000, "not longer than 8192"),
         ("http://[::1/", "ipv6"),
         ("http://a..b/", "not a name"),
         ("http://-a/", "not a name"),
