@@ -35,6 +35,9 @@ RUN = ("console", "sh")
 MADE = "make "
 """Targets of make are looked up, not run: they are the project's own tests, benchmarks and installation."""
 
+PROGRAMS = ("unshare", "ip", "bash", "curl", "openssl")
+"""What the pages' commands are run with, and call."""
+
 _READY = {"extauthz": "ready", "envoy": "starting main dispatch loop"}
 _NAMESPACE = ("unshare", "--map-root-user", "--net")
 _STATUS_PIPE = 9
@@ -223,8 +226,8 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def can_isolate() -> bool:
-    """Whether pages can have a network of their own here."""
-    if shutil.which("unshare") is None or shutil.which("ip") is None:
+    """Whether pages can have a network of their own here, and the programs that they call."""
+    if not all(map(shutil.which, PROGRAMS)):
         return False
     return subprocess.run([*_NAMESPACE, "bash", "-c", _LOOPBACK], capture_output=True, check=False).returncode == 0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from doc_pages import ROOT, Block, Page, paths, read
-from doc_shell import MADE, RUN, can_isolate, matches, run, steps
+from doc_shell import MADE, PROGRAMS, RUN, can_isolate, matches, run, steps
 
 from extauthz.istio.load import load
 
@@ -35,7 +35,7 @@ def _pages_with_commands() -> list[Path]:
     return [path for path in PAGES if any(block.language in RUN for block in read(path).blocks)]
 
 
-isolated = pytest.mark.skipif(not can_isolate(), reason="needs a network namespace (unshare and ip)")
+isolated = pytest.mark.skipif(not can_isolate(), reason=f"needs a network namespace, and {', '.join(PROGRAMS)}")
 
 
 @isolated
