@@ -7,4 +7,5 @@ deploy-check: $(READY)  ## Check the image's steps, manifests, chart, alerts and
 	$(BIN)/python -m pytest -n $(WORKERS) -q tests/deploy tests/envoy/test_deploy.py
 
 image:  ## Build the image (IMAGE names it)
+	@command -v docker >/dev/null || { echo "no docker here; any engine builds deploy/Dockerfile"; exit 2; }
 	docker build --file deploy/Dockerfile --tag $(IMAGE) .
