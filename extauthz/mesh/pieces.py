@@ -56,6 +56,10 @@ from extauthz.errors import UsageError
 
 UPSTREAM_CLUSTER = "upstream"
 
+MAX_RETRIES = 100
+"""Calls of one Envoy that may be in retry at a time. Its default of 3 overflows when an instance goes away; far more
+would keep up an overload by themselves, since grpcio refuses in overload as it does when it ends (CANCELLED)."""
+
 _HEALTH_INTERVAL = timedelta(seconds=1)
 _PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -110,8 +114,9 @@ def cluster(name: str, addresses: Sequence[str], *, grpc: bool) -> Cluster:
         ),
         typed_extension_protocol_options={_PROTOCOL_OPTIONS: Any.pack(protocol)},
         health_checks=[_health_check()] if grpc else [],
-        # The default of 3 retries at a time overflows when an instance with many calls goes away.
-        circuit_breakers=CircuitBreakers(thresholds=[CircuitBreakersThresholds(max_retries=1000)]) if grpc else None,
+        circuit_breakers=CircuitBreakers(thresholds=[CircuitBreakersThresholds(max_retries=MAX_RETRIES)])
+        if grpc
+        else None,
         # Its default of 1 s keeps calls going to an instance whose health check has failed.
         common_lb_config=ClusterCommonLbConfig(update_merge_window=timedelta(0)) if grpc else None,
     )

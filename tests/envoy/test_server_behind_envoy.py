@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from extauthz.mesh import filters
+from extauthz.mesh import filters, pieces
 from extauthz.mesh.envoy import Envoy, run_envoy
 from extauthz.minting import SigningKey, key_set
 from extauthz.server import native, transports
@@ -73,7 +73,7 @@ def bootstrap(
         "connect_timeout": "1s",
         # Without this, Envoy holds back for up to a second what its health checks have found out.
         "common_lb_config": {"update_merge_window": "0s"},
-        "circuit_breakers": {"thresholds": [{"max_retries": 1000}]},
+        "circuit_breakers": {"thresholds": [{"max_retries": pieces.MAX_RETRIES}]},
         "health_checks": [
             {
                 "timeout": "1s",
@@ -357,7 +357,8 @@ def test_a_failure_of_ours_is_for_envoy_to_judge(transport: str, tmp_path: Path,
         server.stop()
 
 
-def test_calls_shed_under_overload_are_errors_and_never_pass(transport: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("retries", [False, True])
+def test_calls_shed_under_overload_are_errors_and_never_pass(transport: str, tmp_path: Path, retries: bool) -> None:
     def slow(message: bytes) -> bytes:
         time.sleep(0.05)
         return b""  # allowed
@@ -368,7 +369,7 @@ def test_calls_shed_under_overload_are_errors_and_never_pass(transport: str, tmp
     server.start()
     server.set_serving(True)
     try:
-        with run_envoy(bootstrap([tmp_path / "s"])) as envoy:
+        with run_envoy(bootstrap([tmp_path / "s"], retries=retries)) as envoy:
             load = Load(envoy, clients=24)
             time.sleep(1.5)
             statuses = load.end()
@@ -379,7 +380,11 @@ def test_calls_shed_under_overload_are_errors_and_never_pass(transport: str, tmp
             assert envoy.counter("http.in.ext_authz.denied") == 0
             # gRPC's core sheds some by itself and does not tell; the native transport counts each.
             shed = server.statistics()["refused_total:in_flight"]
-            assert shed == errors if transport == "native" else 0 < shed <= errors
+            retried = envoy.counter("cluster.authz.upstream_rq_retry")
+            if transport == "native":
+                assert (shed, retried) == (errors, 0)  # nothing that it sheds is asked again
+            else:
+                assert 0 < shed <= errors + retried
             front = Front(envoy, SigningKey.generate("ES256"))
             assert front.status("GET", "/") == 200  # the load has gone
     finally:
