@@ -1,14 +1,15 @@
 /* A reader of plain tokens: sections, base64url, JSON and the registered claims in one go.
  *
- * read(token, known, names) -> (algorithm, key_id, issuer, not_before, expires, audiences, claims, header, payload, signed,
- *                               signature) | None
+ * read(token, known, names) -> (algorithm, key_id, issuer, not_before, expires, audiences, claims, header, payload,
+ *                               signed, signature) | None
  *
- * `known` has what header sections say: {section: (algorithm, key_id)}; `names` has strings, {name: name}, that stand for
- * names of members that are equal to them, so that a hundred thousand tokens do not each hold their own. None says "not plain" (or no token at all): the
- * caller then lets the readers in Python decide, which know Envoy's lenient spellings and the status of each error.
- * Plain is what issuers write: three sections, a known header, base64url without padding, strict JSON (RFC 8259) with an
- * object on top, no escapes, no member twice, registered claims of their types. Whatever is answered here is what those
- * readers would have made of it; a test compares the two.
+ * `known` has what header sections say: {section: (algorithm, key_id)}. `names` has strings, {name: name}: a member
+ * whose name is among them gets that string, so that remembered tokens share it.
+ *
+ * None says "not plain", or no token at all: the caller then lets the readers in Python decide, which know Envoy's
+ * lenient spellings and the status of each error. Plain is what issuers write: three sections, a known header, base64url
+ * without padding, strict JSON (RFC 8259) with an object on top, no escapes, no member twice, registered claims of their
+ * types. Whatever is answered here is what those readers would have made of it; a test compares the two.
  *
  * All reads go through `span`, which never passes its end; nesting is bounded.
  */

@@ -226,8 +226,11 @@ class Authenticator:
         keys: list[tuple[KeySource, KeySet]] = []
         for provider, finding in findings:
             _, token, finding_begin, finding_end, key_set = finding
-            begin = max(begin, finding_begin)
-            end = min(end, finding_end)
+            # max() and min() are calls, and this is on the way of each token that is first seen.
+            if finding_begin > begin:
+                begin = finding_begin
+            if finding_end < end:
+                end = finding_end
             if token is not None:
                 payload = max(payload, len(token.payload))
             # A finding without keys is kept with those of the moment: a change of keys drops it, which does no harm.

@@ -45,7 +45,7 @@ class Entry(Generic[T]):
         self.begin = begin
         self.end = end
         self.source, self.key_set = keys[0]
-        self.others = tuple(keys[1:])
+        self.others = tuple(keys[1:]) if len(keys) > 1 else ()
         self.size = size + ENTRY_BYTES
         self.used = False
 
@@ -83,7 +83,7 @@ class Cache(Generic[T]):
 
     def store(self, key: Hashable, entry: Entry[T], now: float) -> None:
         """Remember an entry in place of what was there; one that is larger than the cache is not kept."""
-        if entry.size > self.max_bytes or not self._lock.acquire(blocking=False):
+        if entry.size > self.max_bytes or not self._lock.acquire(False):
             return
         try:
             entries = self.entries

@@ -95,7 +95,11 @@ def after_prefix(line: str, prefix: str) -> str | None:
     at = line.find(prefix)
     if at < 0:
         return None
-    start = _START_OF_TOKEN.search(line, at + len(prefix))
+    at += len(prefix)
+    if line.startswith("e", at):
+        # A JSON object in base64url (`eyJ...`), as it mostly is: nothing to search.
+        return line[at:]
+    start = _START_OF_TOKEN.search(line, at)
     return line[start.start() :] if start else line
 
 
