@@ -109,7 +109,8 @@ void stream_close(struct stream *stream)
         stream->newer->older = stream->older;
     else
         session->newest = stream->older;
-    session->streams--;
+    if (!--session->streams)
+        session->deadline = INFINITY;
     core->streams--;
     if (core->spares < SPARE_STREAMS) {
         stream->newer = core->spare;
@@ -294,6 +295,8 @@ int call_begin(struct stream *stream)
         return fail_with(stream, &counters->refused_headers, INTERNAL, "Malformed header grpc-timeout");
     if (stream->method == NO_METHOD)
         return fail_with(stream, &counters->refused_method, UNIMPLEMENTED, "Method not found!");
+    if (stream->begun + stream->timeout < stream->session->deadline)
+        stream->session->deadline = stream->begun + stream->timeout;
     return 0;
 }
 

@@ -259,8 +259,12 @@ static bool connection_read(struct connection *connection)
         cut_off_largest(loop);
     if (!connection->session)
         return false;
-    if (limits->call_seconds > 0 && session_streams(connection->session))
-        due_at(loop, loop->now + limits->call_seconds);
+    if (session_streams(connection->session)) {
+        if (limits->call_seconds > 0)
+            due_at(loop, loop->now + limits->call_seconds);
+        /* However short deadlines are, they make for no more passes over the connections. */
+        due_at(loop, fmax(session_deadline(connection->session), loop->now + CHECK_SECONDS));
+    }
     return n == sizeof loop->input && !connection->unsent;
 }
 

@@ -19,7 +19,6 @@
 #define EVENTS 256               /* taken in one round */
 #define ACCEPTS 64               /* of one listener in one round */
 #define BUSY_ROUNDS 64           /* without blocking, before others may run all the same */
-#define CHECK_SECONDS 0.1        /* at least, between two passes over the connections */
 #define LISTEN_AGAIN_SECONDS 0.1 /* after accept found no descriptor or memory */
 #define LONGEST_WAIT_SECONDS 3600
 

@@ -6,6 +6,7 @@
 
 #define INPUT_BYTES (64 * 1024)
 #define OUTPUT_BYTES (128 * 1024)
+#define CHECK_SECONDS 0.1 /* at least, between two passes over the connections */
 
 enum source { LISTENER, CONNECTION, WAKE };
 

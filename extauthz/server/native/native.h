@@ -158,8 +158,12 @@ bool session_greeted(const struct session *session);
 int session_drain(struct session *session);
 int session_end(struct session *session);
 
-/* Ends calls older than limits.call_seconds. Gives the moment when the next one is due, INFINITY for never. */
+/* Ends calls that are past their caller's deadline or older than limits.call_seconds. Gives the moment when the next
+   one is due, INFINITY for never. */
 double session_expire(struct session *session, double now);
+
+/* Not later than the first deadline of a call whose message has not come yet; INFINITY for none. */
+double session_deadline(const struct session *session);
 
 size_t session_streams(const struct session *session);
 size_t session_held(const struct session *session);

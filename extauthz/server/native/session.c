@@ -215,8 +215,11 @@ struct session *session_open(struct core *core)
     struct session *session = allocate(core, sizeof *session);
     if (!session)
         return NULL;
-    *session = (struct session){
-        .core = core, .round = core->round, .control_credit = CONTROL_FRAMES_BURST, .control_at = seconds_now()};
+    *session = (struct session){.core = core,
+                                .round = core->round,
+                                .control_credit = CONTROL_FRAMES_BURST,
+                                .control_at = seconds_now(),
+                                .deadline = INFINITY};
     if (nghttp2_session_server_new3(&session->h2, core->callbacks, session, core->options,
                                     (nghttp2_mem *)core->memory)) {
         deallocate(core, session);
@@ -298,21 +301,43 @@ int session_end(struct session *session)
     return nghttp2_submit_goaway(session->h2, NGHTTP2_FLAG_NONE, last, NGHTTP2_NO_ERROR, NULL, 0) ? -1 : 0;
 }
 
+/* Ends calls whose caller waits no longer. */
+static void expire_deadlines(struct session *session, double now)
+{
+    if (session->deadline > now)
+        return;
+    session->deadline = INFINITY;
+    for (struct stream *stream = session->oldest; stream; stream = stream->newer) {
+        if (stream->answered)
+            continue;
+        if (stream->begun + stream->timeout <= now)
+            call_expire(stream);
+        else
+            session->deadline = fmin(session->deadline, stream->begun + stream->timeout);
+    }
+}
+
 double session_expire(struct session *session, double now)
 {
     const double limit = session->core->limits.call_seconds;
+    expire_deadlines(session, now);
     if (limit <= 0)
-        return INFINITY;
+        return session->deadline;
     for (struct stream *stream = session->oldest; stream; stream = stream->newer) {
         if (stream->begun + limit > now)
-            return stream->begun + limit;
+            return fmin(stream->begun + limit, session->deadline);
         if (stream->begun > -INFINITY) {
             /* Closed by what is submitted here once that is sent; not looked at again until then. */
             stream->begun = -INFINITY;
             call_expire(stream);
         }
     }
-    return INFINITY;
+    return session->deadline;
+}
+
+double session_deadline(const struct session *session)
+{
+    return session->deadline;
 }
 
 size_t session_streams(const struct session *session)

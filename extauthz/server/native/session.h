@@ -38,6 +38,7 @@ struct session {
     uint64_t round;                 /* the round in which */
     size_t round_calls;             /* so many calls were found */
     double control_credit, control_at; /* frames, and when last refilled */
+    double deadline;                /* not later than the first deadline (grpc-timeout) of a call without an answer */
     bool greeted, flooded, draining, ending;
     bool corrupt;                   /* sending ran out of memory: nghttp2 1.52 would free twice when it is deleted, so
                                        that what it still has is left behind */

@@ -78,6 +78,33 @@ def test_what_is_no_grpc_call_gets_an_http_status(serve, connect, changed, statu
     assert is_alive(client)
 
 
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"x": "y" * 9000}, "headers"),
+        ({"grpc_timeout": ""}, "headers"),
+        ({"content_type": "text/plain"}, "content_type"),
+        ({"te": None}, "te"),
+        ({":path": "/other.Service/Do"}, "method"),
+        ({":method": "GET"}, "method"),
+        ({"message": b"m" * 2000}, "message_size"),
+        ({"prefix": b"\1\0\0\0\0"}, "message_form"),
+        ({"prefix": b"\0\0\0\0\7"}, "message_form"),
+        ({"grpc_timeout": "0n"}, "deadline"),
+        ({"te": "gzip"}, "protocol"),
+        ({"connection": "close"}, "protocol"),
+    ],
+)
+def test_what_is_refused_is_counted_by_its_reason_and_reaches_no_handler(serve, connect, changed, reason):
+    transport, address = serve(message_bytes=1000, header_bytes=8192)
+    client = connect(address)
+    client.answer(client.call(**changed))
+    counts = transport.statistics()
+    refused = {name: count for name, count in counts.items() if name.startswith("refused_total:") and count}
+    assert refused == {f"refused_total:{reason}": 1}
+    assert counts["calls_total"] == 0
+
+
 @pytest.mark.parametrize("content_type", ["application/grpc+proto", "application/grpc;charset=utf-8"])
 def test_variants_of_the_content_type_are_calls(serve, connect, content_type):
     client = connect(serve()[1])

@@ -186,3 +186,31 @@ def test_a_peer_that_never_answers_the_ping_gets_its_second_goaway_all_the_same(
         assert 0.8 < time.monotonic() - began < 5
     thread.join(5)
     assert done == [True]
+
+
+def test_a_call_ends_at_its_callers_deadline_although_its_message_has_not_come(serve, connect, eventually):
+    transport, address = serve()
+    client = connect(address)
+    patient = client.call(b"half", prefix=b"\0\0\0\0\5", end=False, grpc_timeout="1H")
+    began = time.monotonic()
+    hasty = [client.call(b"half", prefix=b"\0\0\0\0\5", end=False, grpc_timeout=f"{wait}m") for wait in (600, 1, 300)]
+    for stream in hasty:
+        assert client.answer(stream)[0]["grpc-status"] == "4"
+    assert time.monotonic() - began >= 0.6
+    assert is_alive(client)
+    client.send(patient, b"!", end=True)
+    client.flush()
+    assert client.answer(patient)[1] == b"!flah"
+    assert transport.statistics()["refused_total:deadline"] == 3
+    eventually(lambda: transport.statistics()["in_flight"] == 0)
+
+
+def test_deadlines_that_are_over_at_once_keep_nobody_busy(serve, connect):
+    transport, address = serve()
+    idle = [connect(address) for _ in range(20)]
+    client = connect(address)
+    streams = [client.call(b"half", prefix=b"\0\0\0\0\5", end=False, grpc_timeout="1n") for _ in range(200)]
+    for stream in streams:
+        assert client.answer(stream)[0]["grpc-status"] == "4"
+    assert all(is_alive(one) for one in (client, *idle))
+    assert transport.statistics()["refused_total:deadline"] == 200
