@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from extauthz.loadtest.arrivals import ArrivalKind, Share
 from extauthz.loadtest.drawing import Corpus
-from extauthz.loadtest.sender import Choice, Wire
+from extauthz.loadtest.sender import Wire
+from extauthz.loadtest.sender_choice import Choice
 from extauthz.loadtest.tally import Tally
 
 STOP_SECONDS = 1.0

@@ -26,7 +26,8 @@ from extauthz.loadtest.outcomes import Protocol
 from extauthz.loadtest.packing import check_fields, packed
 from extauthz.loadtest.payloads import build_corpus
 from extauthz.loadtest.policy_requests import Drawn, requests_from_policies
-from extauthz.loadtest.sender import Choice, Tls, Wire, choose
+from extauthz.loadtest.sender import Tls, Wire
+from extauthz.loadtest.sender_choice import Choice, choose
 from extauthz.loadtest.target import Target, TlsFiles, check_target, url_target
 from extauthz.loadtest.tls import client_context
 from extauthz.loadtest.tokens import NO_TOKENS, Mint, TokenGroup, parse_algorithms, parse_claim, parse_mix, read_tokens

@@ -1,7 +1,7 @@
 """The seam between a load test and the way its calls travel: what every sender takes, gives and promises.
 
 A sender knows addresses, payloads and protocols; it knows nothing of rates, tokens, histograms or reports. `native` is
-the C engine; `grpcio` and `epoll` are the portable ones, which also speak TLS. `choose` says which of them runs.
+the C engine; `grpcio` and `epoll` are the portable ones, which also speak TLS. `sender_choice` says which of them runs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Protocol as Interface
 import numpy as np
 import numpy.typing as npt
 
-from extauthz.errors import UsageError
 from extauthz.loadtest.outcomes import Integers, Protocol, Records
 
 Numbers = npt.NDArray[np.uint32]
@@ -91,51 +90,3 @@ class Sender(Interface):
     def statistics(self) -> Mapping[str, int]:
         """`withdrawn` arrivals, connections `opened`, and the `peak_in_flight` of calls."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Which sender runs, and the reason, in words for the report."""
-
-    name: str
-    reason: str
-
-
-def choose(wanted: str, protocol: Protocol, *, tls: bool, native: tuple[bool, str]) -> Choice:
-    """Pick `native`, `grpcio` or `epoll` for `--sender auto|native|portable`.
-
-    `native` is `sender_native.available()`. Raises UsageError where what is wanted cannot be had.
-    """
-    available, explanation = native
-    portable = "grpcio" if protocol is Protocol.CHECK else "epoll"
-    if wanted not in ("auto", "native", "portable"):
-        raise UsageError(f"--sender {wanted!r}: use auto, native or portable")
-    if wanted == "native" or (wanted == "auto" and available and not tls):
-        if tls:
-            raise UsageError("--sender native does not speak TLS: use --sender portable, or leave TLS out")
-        if not available:
-            raise UsageError(f"--sender native is not available: {explanation}")
-        return Choice("native", "asked for" if wanted == "native" else "it is built, and no TLS was asked for")
-    if protocol is Protocol.H2C:
-        reason = (
-            ", which does not speak TLS" if tls else "" if available else f", which is not available: {explanation}"
-        )
-        raise UsageError(f"--http 2 needs the native sender{reason}")
-    if wanted == "portable":
-        return Choice(portable, "asked for")
-    return Choice(portable, "TLS was asked for" if tls else f"native is not available: {explanation}")
-
-
-def load(choice: Choice) -> type[Sender]:
-    """The class of the sender that was chosen; imports no other."""
-    if choice.name == "native":
-        from extauthz.loadtest.sender_native import NativeSender
-
-        return NativeSender
-    if choice.name == "grpcio":
-        from extauthz.loadtest.sender_grpcio import GrpcioSender
-
-        return GrpcioSender
-    from extauthz.loadtest.sender_epoll import EpollSender
-
-    return EpollSender

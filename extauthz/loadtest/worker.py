@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from time import monotonic_ns
 
 from extauthz.errors import ExtAuthzError
-from extauthz.loadtest import sender
+from extauthz.loadtest import sender_choice
 from extauthz.loadtest.arrivals import NANOSECONDS, Arrivals
 from extauthz.loadtest.orders import STOP_SECONDS, Failed, Finished, Job, Ready, Step, Update
 from extauthz.loadtest.sender import Sender
@@ -37,7 +37,7 @@ def work(pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         job = pipe.recv()
-        sender.load(job.choice)
+        sender_choice.load(job.choice)
         pipe.send(Ready())
         while True:
             order = pipe.recv()
@@ -68,7 +68,7 @@ class _StepRun:
         self._due = self._arrivals.until(0)
         self._which = self._drawing.draw(0)
         wire = replace(job.wire, spin=spin_for(step.rate / job.share.workers))
-        self._sender: Sender = sender.load(job.choice)(wire, job.corpus.payloads)
+        self._sender: Sender = sender_choice.load(job.choice)(wire, job.corpus.payloads)
         self._tally = Tally()
         self._offered = self._ended = 0
 

@@ -19,10 +19,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from extauthz.checkapi.build import check_request
-from extauthz.loadtest import sender, sender_native
+from extauthz.loadtest import sender_choice, sender_native
 from extauthz.loadtest.outcomes import Protocol, Records
 from extauthz.loadtest.packing import check_fields, packed
-from extauthz.loadtest.sender import Address, Choice, Sender, Tls, Wire
+from extauthz.loadtest.sender import Address, Sender, Tls, Wire
+from extauthz.loadtest.sender_choice import Choice
 from extauthz.server import listeners, native, transports
 from extauthz.server.transport import CHECK_METHOD, DEFAULT_LIMITS, Handler, TlsOptions
 
@@ -165,7 +166,7 @@ class Lab:
         """A sender of this name at work; the test is passed over where the engine was not built."""
         if name == "native" and not sender_native.available()[0]:
             pytest.skip("the native sender is not available")
-        working = sender.load(Choice(name, "a test"))(wire, tuple(payloads))
+        working = sender_choice.load(Choice(name, "a test"))(wire, tuple(payloads))
         working.open()
         return working
 

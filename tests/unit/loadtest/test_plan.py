@@ -16,7 +16,7 @@ from extauthz.istio.load import load
 from extauthz.loadtest import sender_native
 from extauthz.loadtest.outcomes import Protocol
 from extauthz.loadtest.plan import LoadOptions, TokenOptions, make_plan, slice_seconds
-from extauthz.loadtest.sender import choose
+from extauthz.loadtest.sender_choice import choose
 from extauthz.loadtest.target import TlsFiles, check_target, url_target
 from extauthz.minting import SigningKey, key_set
 from extauthz.protos.external_auth_pb2 import CheckResponse
