@@ -32,7 +32,6 @@ PLAIN_KEYS = (
 )  # fmt: skip
 """The keys of conditions that are names; the others hold a name in brackets."""
 
-KEY_FORMS = (*PLAIN_KEYS, f"{_HEADERS}[NAME]", f"{_CLAIMS}[NAME]", f"{_METADATA}FILTER[NAME]")
 _KEYS_OF_OLD = {
     "destination.namespace": "the policy's own namespace says this",
     "destination.name": "only an older Istio knew it; use a selector",

@@ -127,6 +127,8 @@ class JwtRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestAuthentication(Resource):
+    """Which tokens are taken for a workload (security.istio.io RequestAuthentication)."""
+
     jwt_rules: tuple[JwtRule, ...] = ()
 
 

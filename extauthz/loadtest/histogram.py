@@ -20,7 +20,6 @@ HIGHEST_NS = 3_600_000_000_000
 
 _SUB_BUCKET_BITS = 11  # 2 * 10**3 values need 2**11 sub-buckets
 _HALF_BITS = _SUB_BUCKET_BITS - 1
-_HALF = 1 << _HALF_BITS
 
 
 def indexes(values: Integers) -> Integers:

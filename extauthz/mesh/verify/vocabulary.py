@@ -42,7 +42,7 @@ class Vocabulary:
         return _PLACEHOLDER.sub(lambda match: self._meaning(match[1], variables or {}), text)
 
     def token(self, name: str) -> str:
-        """The token of a name; the same one each time."""
+        """The token of a name; the same one each time. Raises UsageError for an unknown one."""
         made = self._tokens.get(name)
         if made is None:
             if name not in self._wanted:
@@ -51,7 +51,7 @@ class Vocabulary:
         return made
 
     def key_set(self, name: str) -> str:
-        """The text of `jwks:KEY,KEY` or `keyset:NAME`."""
+        """The text of `jwks:KEY,KEY` or `keyset:NAME`. Raises UsageError for another form, or an unknown name."""
         kind, _, rest = name.partition(":")
         if kind == "jwks":
             return json.dumps(key_set(*map(self._key, rest.split(","))))
