@@ -100,6 +100,18 @@ def test_the_oracle_shares_no_code_with_what_it_is_compared_with() -> None:
     assert not wrong
 
 
+def test_no_two_modules_need_each_other() -> None:
+    existing = set(modules())
+    needs: dict[str, set[str]] = {module: set() for module in existing}
+    for module, name in IMPORTS:
+        # `from package import module` names a module, `from module import thing` one and something in it.
+        found = name if name in existing else name.rpartition(".")[0]
+        needs[module].update({found} & existing - {module})
+    while free := {module for module, below in needs.items() if not below}:
+        needs = {module: below - free for module, below in needs.items() if module not in free}
+    assert not needs, "these import each other, or what does"
+
+
 def test_nothing_in_the_package_imports_what_is_not_installed_with_it() -> None:
     outside = {"tests", "benchmarks", "audit", "protos", "docs"}
     for path in PACKAGE.rglob("*.py"):
