@@ -110,15 +110,15 @@ def cache_lifetime(headers: Mapping[str, str], now: float) -> float | None:
         directives.setdefault(name.strip().lower(), value.strip().strip('"'))
     if "no-cache" in directives or "no-store" in directives:
         return 0.0
+    # What cannot be read counts as stale. `s-maxage` is for caches that serve others.
     if "max-age" in directives:
-        age = directives["max-age"]
-        # A value that cannot be read counts as stale.
-        lifetime = _seconds(age)
-        return min(max(lifetime - _seconds(headers.get("age", "")), 0.0), LONGEST_LIFETIME)
-    if "expires" in headers:
+        lifetime = _seconds(directives["max-age"])
+    elif "expires" in headers:
         expires, date = _unix_time(headers["expires"]), _unix_time(headers.get("date", ""))
-        return 0.0 if expires is None else min(max(expires - (now if date is None else date), 0.0), LONGEST_LIFETIME)
-    return None
+        lifetime = 0.0 if expires is None else expires - (now if date is None else date)
+    else:
+        return None
+    return min(max(lifetime - _seconds(headers.get("age", "").strip()), 0.0), LONGEST_LIFETIME)
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float:

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from extauthz.cli import main
 from extauthz.istio.resources import Metadata, Resolution, Resources, ServiceEntry, ServicePort, WorkloadEntry
 from extauthz.minting import key_set
 
@@ -27,9 +28,17 @@ http {{
   fastcgi_temp_path {directory}/fastcgi;
   uwsgi_temp_path {directory}/uwsgi;
   scgi_temp_path {directory}/scgi;
+  absolute_redirect off;
   default_type application/json;
   server {{
     listen 127.0.0.1:{port};
+    location = /get_jwks {{ alias {directory}/jwks.json; }}
+    location = /moved {{ return 301 /get_jwks; }}
+  }}
+  server {{
+    listen 127.0.0.1:{tls_port} ssl;
+    ssl_certificate {certificate};
+    ssl_certificate_key {private};
     location = /get_jwks {{ alias {directory}/jwks.json; }}
   }}
 }}
@@ -37,13 +46,16 @@ http {{
 
 
 @pytest.fixture
-def nginx(tmp_path, key):
+def nginx(tmp_path, key, authority):
+    """nginx with the key set at /get_jwks: its ports for plain text and for TLS as keys.example.com."""
     if NGINX is None:
         pytest.skip("nginx is not installed (Debian: apt install nginx-light)")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as free, socket.create_server(("127.0.0.1", 0)) as also_free:
+        port, tls_port = free.getsockname()[1], also_free.getsockname()[1]
+    certificate, private = authority.files("nginx", "keys.example.com")
+    files = {"directory": tmp_path, "certificate": certificate, "private": private}
     (tmp_path / "jwks.json").write_text(json.dumps(key_set(key)))
-    (tmp_path / "nginx.conf").write_text(CONFIGURATION.format(directory=tmp_path, port=port))
+    (tmp_path / "nginx.conf").write_text(CONFIGURATION.format(port=port, tls_port=tls_port, **files))
     process = subprocess.Popen([NGINX, "-c", str(tmp_path / "nginx.conf"), "-p", str(tmp_path)])
     try:
         deadline = time.monotonic() + 10
@@ -51,7 +63,7 @@ def nginx(tmp_path, key):
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.02)
-        yield port
+        yield port, tls_port
     finally:
         process.terminate()
         process.wait()
@@ -63,7 +75,7 @@ def test_the_storys_key_server_is_reached_in_the_cluster(nginx, fetcher, source_
         hosts=("nginx-proxy.istio-system.svc.cluster.local",),
         ports=(ServicePort(number=80, name="http", protocol="HTTP"),),
         resolution=Resolution.STATIC,
-        endpoints=(WorkloadEntry(address="127.0.0.1", ports={"http": nginx}),),
+        endpoints=(WorkloadEntry(address="127.0.0.1", ports={"http": nginx[0]}),),
     )
     made = fetcher(egress="mesh")
     source = source_of(
@@ -77,3 +89,50 @@ def test_the_storys_key_server_is_reached_in_the_cluster(nginx, fetcher, source_
     eventually(lambda: made.states()[0].failures > 0)
     assert "404" in made.states()[0].error
     assert [one.kid for one in source.key_set.keys] == [key.kid]
+
+
+POLICIES = """
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {{name: jwt-example, namespace: istio-system}}
+spec:
+  jwtRules:
+  - {{issuer: testing@secure.istio.io, jwksUri: "http://nginx-proxy/get_jwks"}}
+  - {{issuer: outside, jwksUri: "http://keys.example.com:443/get_jwks"}}
+  - {{issuer: moved, jwksUri: "http://nginx-proxy/moved"}}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: outside, namespace: istio-system}}
+spec:
+  hosts: [keys.example.com]
+  location: MESH_EXTERNAL
+  ports: [{{number: 443, name: http, protocol: HTTP, targetPort: {tls_port}}}]
+  resolution: DNS
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: outside, namespace: istio-system}}
+spec:
+  host: "*.example.com"
+  trafficPolicy: {{tls: {{mode: SIMPLE, caCertificates: {ca}}}}}
+"""
+
+
+def test_the_storys_policies_are_fetched_by_short_name_and_by_tls_origination(nginx, key, tmp_path, authority, capsys):
+    port, tls_port = nginx
+    policies = tmp_path / "policies.yaml"
+    policies.write_text(POLICIES.format(tls_port=tls_port, ca=authority.file))
+    with pytest.raises(SystemExit) as ended:
+        main(
+            [
+                *("jwks", "--json", "--jwks-egress", "mesh", str(policies)),
+                *("--resolve", f"nginx-proxy.istio-system.svc.cluster.local:80=127.0.0.1:{port}"),
+                *("--resolve", "keys.example.com=127.0.0.1"),
+            ]
+        )
+    inside, outside, moved = json.loads(capsys.readouterr().out)
+    assert ended.value.code == 0
+    assert [report["keys"][0]["kid"] for report in (inside, outside, moved)] == [key.kid] * 3
+    assert outside["steps"][-1] == f"200 from keys.example.com at 127.0.0.1:{tls_port} over TLS"
+    assert [one for one in moved["steps"] if "redirected" in one]

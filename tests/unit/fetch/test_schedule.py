@@ -114,6 +114,13 @@ def test_a_set_is_stale_after_a_week_without_success():
         ({"cache-control": "max-age=300", "age": "400"}, 0),
         ({"cache-control": "max-age=300, no-cache"}, 0),
         ({"cache-control": "no-store"}, 0),
+        ({"cache-control": "max-age=0"}, 0),
+        ({"cache-control": "s-maxage=10"}, None),
+        ({"cache-control": "s-maxage=10, max-age=300, must-revalidate, private"}, 300),
+        ({"cache-control": "max-age=300, max-age=10"}, 300),
+        ({"cache-control": ",, =, max-age"}, 0),
+        ({"cache-control": "max-age=1.5"}, 0),
+        ({"cache-control": "max-age=300", "age": "x"}, 300),
         ({"cache-control": "max-age=-1"}, 0),
         ({"cache-control": "max-age=x"}, 0),
         ({"cache-control": "max-age=" + "9" * 400}, 10 * 365 * 86400),
@@ -122,6 +129,9 @@ def test_a_set_is_stale_after_a_week_without_success():
         ({"expires": formatdate(T + 500, usegmt=True)}, 500),
         ({"expires": formatdate(T + 500, usegmt=True), "date": formatdate(T - 100, usegmt=True)}, 600),
         ({"expires": formatdate(T - 500, usegmt=True)}, 0),
+        ({"expires": formatdate(T + 500, usegmt=True), "age": "100"}, 400),
+        ({"expires": formatdate(T + 500, usegmt=True), "cache-control": "public"}, 500),
+        ({"expires": "Thu, 99 Foo 2026"}, 0),
     ],
 )
 def test_the_lifetime_of_an_answer_is_read_as_http_says(headers, lifetime):

@@ -7,50 +7,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from extauthz.minting import key_set
+from extauthz.minting import SigningKey, key_set
 
 Start = Callable[..., Any]
-
-
-class KeyServer:
-    """Serves a key set, or whatever a test wants instead."""
-
-    def __init__(self, body: str) -> None:
-        self.status, self.body, self.asked = 200, body, 0
-        owner = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                owner.asked += 1
-                data = owner.body.encode()
-                self.send_response(owner.status)
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *arguments: object) -> None: ...
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/keys"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-@pytest.fixture
-def keys(story: Any) -> Iterator[KeyServer]:
-    """A server of the story's key set."""
-    server = KeyServer(json.dumps(key_set(story.key)))
-    yield server
-    server.close()
 
 
 def policies(path: Path, url: str, comment: str = "") -> Path:
@@ -68,9 +32,7 @@ spec:
     return path
 
 
-def test_a_remote_key_set_is_there_when_it_says_ready(
-    serve: Start, keys: KeyServer, story: Any, tmp_path: Path
-) -> None:
+def test_a_remote_key_set_is_there_when_it_says_ready(serve: Start, keys: Any, story: Any, tmp_path: Path) -> None:
     server = serve("--policy", policies(tmp_path / "p.yaml", keys.url))
     assert server.check("/", story.token) == 200
     assert server.check("/") == 200
@@ -84,7 +46,7 @@ def test_a_remote_key_set_is_there_when_it_says_ready(
 
 
 def test_while_a_key_set_is_missing_only_its_tokens_are_refused(
-    serve: Start, keys: KeyServer, story: Any, tmp_path: Path
+    serve: Start, keys: Any, story: Any, tmp_path: Path
 ) -> None:
     keys.status = 503
     server = serve(
@@ -101,9 +63,7 @@ def test_while_a_key_set_is_missing_only_its_tokens_are_refused(
     assert server.page("/readyz")["missing"] == []
 
 
-def test_a_reload_keeps_the_key_sets_that_are_still_wanted(
-    serve: Start, keys: KeyServer, story: Any, tmp_path: Path
-) -> None:
+def test_a_reload_keeps_the_key_sets_that_are_still_wanted(serve: Start, keys: Any, story: Any, tmp_path: Path) -> None:
     path = policies(tmp_path / "p.yaml", keys.url)
     server = serve("--policy", path, "--admin-reload")
     asked = keys.asked
@@ -118,7 +78,40 @@ def test_a_reload_keeps_the_key_sets_that_are_still_wanted(
     assert server.check("/", story.token) == 200
 
 
-def test_workers_have_their_key_sets_too(serve: Start, keys: KeyServer, story: Any, tmp_path: Path) -> None:
+def test_a_new_key_set_is_fetched_for_its_first_token_and_judges_remembered_tokens_anew(
+    serve: Start, keys: Any, story: Any, tmp_path: Path, transport_name: str
+) -> None:
+    server = serve("--policy", policies(tmp_path / "p.yaml", keys.url), "--transport", transport_name)
+    old = story.token
+    assert [server.check("/", old) for _ in range(3)] == [200] * 3
+    new = SigningKey.generate("ES256", "key-2")
+    claims = {"iss": "issuer", "sub": "someone", "exp": int(time.time()) + 3600}
+    token = new.token(claims)
+    keys.body = json.dumps(key_set(new))
+    # Answered at once from what is there, and the reason to look.
+    assert server.check("/", token) == 401
+    server.wait_until(lambda: server.check("/", token) == 200)
+    assert server.check("/", old) == 401
+    assert keys.asked == 2
+    for number in range(20):
+        assert server.check("/", SigningKey.generate("ES256", f"unknown-{number}").token(claims)) == 401
+    time.sleep(0.3)
+    assert keys.asked == 2
+
+
+def test_credentials_in_a_url_are_shown_nowhere(serve: Start, keys: Any, story: Any, tmp_path: Path) -> None:
+    url = keys.url.replace("http://", "http://me:hunter2@") + "?api_key=sesame"
+    server = serve("--policy", policies(tmp_path / "p.yaml", url), "--jwks-cache-dir", tmp_path / "sets")
+    assert server.check("/", story.token) == 200
+    shown = "".join(server.admin(path)[1] for path in ("/policies", "/metrics", "/readyz"))
+    (kept,) = (tmp_path / "sets").iterdir()
+    server.terminate()
+    everything = shown + kept.read_text() + server.log
+    assert f"{keys.url}?api_key=***" in everything
+    assert not [secret for secret in ("hunter2", "sesame") if secret in everything]
+
+
+def test_workers_have_their_key_sets_too(serve: Start, keys: Any, story: Any, tmp_path: Path) -> None:
     server = serve(
         *("--policy", policies(tmp_path / "p.yaml", keys.url), "--workers", "2"),
         *("--listen", f"unix:{tmp_path}/{{worker}}.sock"),
@@ -134,7 +127,7 @@ def test_workers_have_their_key_sets_too(serve: Start, keys: KeyServer, story: A
     [(("--jwks-ca", "/nowhere.pem"), "/nowhere.pem"), (("--resolve", "nonsense"), "--resolve 'nonsense'")],
 )
 def test_options_of_fetching_that_cannot_be_used_end_it(
-    serve: Start, keys: KeyServer, tmp_path: Path, options: tuple[str, ...], complaint: str
+    serve: Start, keys: Any, tmp_path: Path, options: tuple[str, ...], complaint: str
 ) -> None:
     server = serve("--policy", policies(tmp_path / "p.yaml", keys.url), *options, ready=False)
     assert server.process.wait(20) == 2
