@@ -22,7 +22,10 @@ MAX_TEXT = 2_048
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One decision. Times are Unix nanoseconds; texts are wire text, empty where there is nothing."""
+    """One decision. Times are Unix nanoseconds, the end never before the beginning.
+
+    Texts are wire text, empty where there is nothing.
+    """
 
     began: int
     ended: int
@@ -68,12 +71,13 @@ class Observers:
                 taker.put(observation)
 
     def _observation(self, request: Request | None, decision: Decision, began: int) -> Observation:
+        ended = max(began, time_ns())  # The wall clock may have been set back meanwhile.
         if request is None:
-            return Observation(began, time_ns(), decision)
+            return Observation(began, ended, decision)
         token = self._tokens.find(request)
         return Observation(
             began,
-            time_ns(),
+            ended,
             decision,
             request.method[:MAX_TEXT],
             without_query(request.path)[:MAX_TEXT],

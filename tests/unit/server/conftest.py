@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -28,6 +29,9 @@ from extauthz.protos.external_auth_pb2 import CheckResponse
 from extauthz.server import native, transports
 from extauthz.server.listeners import Address
 from extauthz.server.transport import CHECK_METHOD, DEFAULT_LIMITS, Handler, Limits, Transport
+
+DEFAULT_TRANSPORT = os.environ.get("EXTAUTHZ_TEST_TRANSPORT", "")
+"""For servers whose test names none; blank for the program's own choice, which is native where it is built."""
 
 
 @pytest.fixture(params=["grpcio", "native"])
@@ -134,6 +138,41 @@ def policy_file(story: Story, tmp_path: Path) -> Path:
     path.parent.mkdir()
     path.write_text(story.policies())
     return path
+
+
+class KeyServer:
+    """Serves a key set, or whatever a test wants instead."""
+
+    def __init__(self, body: str) -> None:
+        self.status, self.body, self.asked = 200, body, 0
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                owner.asked += 1
+                data = owner.body.encode()
+                self.send_response(owner.status)
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *arguments: object) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/keys"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def keys(story: Any) -> Iterator[KeyServer]:
+    """A server of the story's key set."""
+    server = KeyServer(json.dumps(key_set(story.key)))
+    yield server
+    server.close()
 
 
 def request_for(path: str = "/", token: str = "", **headers: str) -> bytes:
@@ -259,6 +298,8 @@ def serve() -> Iterator[StartServe]:
         def start(*arguments: object, ready: bool = True, **popen: Any) -> Serve:
             given = [str(argument) for argument in arguments]
             defaults = {"--listen": "127.0.0.1:0", "--admin": "127.0.0.1:0", "--drain": "0.2"}
+            if DEFAULT_TRANSPORT and "--tls-cert" not in given:
+                defaults["--transport"] = DEFAULT_TRANSPORT
             for option, value in defaults.items():
                 if option not in given:
                     given += [option, value]
