@@ -7,10 +7,11 @@ restart-check: $(READY)  ## Restart servers behind Envoy on both transports, one
 	RESTART_ROUNDS=$(RESTART_ROUNDS) $(BIN)/pytest -q -s -n0 --timeout 0 -k "rolling_restart or stopping_and_then_starting" \
 	  tests/envoy/test_server_behind_envoy.py
 
-OVERLOAD_TRANSPORT ?= grpcio
-OVERLOAD_RATES ?= 1000,2000,3000,4000,6000
+OVERLOAD_TRANSPORTS ?= grpcio native
+OVERLOAD_WORK ?= 300
+OVERLOAD_IN_FLIGHT ?= 256
 
 .PHONY: overload-check
 
-overload-check: $(READY)  ## Ask a server for three times its capacity: one JSON line (OVERLOAD_TRANSPORT=, OVERLOAD_RATES=)
-	$(BIN)/python tests/faults/overload.py $(OVERLOAD_TRANSPORT) $(OVERLOAD_RATES)
+overload-check: $(READY)  ## Ask servers for three times their capacity: a JSON line each (OVERLOAD_TRANSPORTS=, OVERLOAD_WORK=)
+	$(BIN)/python tests/faults/overload.py $(OVERLOAD_TRANSPORTS) --work $(OVERLOAD_WORK) --in-flight $(OVERLOAD_IN_FLIGHT)
