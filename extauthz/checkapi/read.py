@@ -10,6 +10,7 @@ from google.protobuf.struct_pb2 import Struct, Value
 
 from extauthz.checkapi.peer import PeerCertificates
 from extauthz.errors import MalformedCheckRequest, NotAnHttpRequest
+from extauthz.protos.core_pb2 import SocketAddress
 from extauthz.protos.external_auth_pb2 import AttributeContext, CheckRequest
 from extauthz.request import NO_LINES, Request, wire_text
 
@@ -25,24 +26,61 @@ _parse = CheckRequest.FromString
 _peers = PeerCertificates()
 
 
-class CheckedRequest(Request):
-    """A request read from a CheckRequest; all but method, path, host, scheme is derived when it is first looked at."""
+class _Slots(Request):
+    """What a `CheckedRequest` keeps beside the attributes of a request."""
 
-    __slots__ = ("_attributes", "_headers", "_message", "_raw_headers")
+    __slots__ = ("_headers", "_message", "_parsed", "_raw_headers")
 
     _message: bytes
-    _attributes: AttributeContext
+    _parsed: AttributeContext | None
     _headers: Mapping[str, str]
     _raw_headers: Mapping[str, Sequence[bytes]] | None
 
-    def __getattr__(self, name: str) -> Any:
-        # Reached only while the slot is empty: derive the value and keep it there.
-        derive = _DERIVED.get(name)
-        if derive is None:
-            raise AttributeError(name)
-        value = derive(self)
-        setattr(self, name, value)
-        return value
+
+def _derived(name: str, derive: Callable[[Any], Any]) -> Any:
+    """An attribute that is derived when it is first looked at, and kept in the slot of its name, which it hides.
+
+    A `__getattr__` would do the same, and make every look at any attribute of such a request several times as slow.
+    """
+    slot = getattr(_Slots, name)
+    kept, keep = slot.__get__, slot.__set__
+
+    def look(request: Request) -> Any:
+        try:
+            return kept(request)
+        except AttributeError:
+            value = derive(request)
+            keep(request, value)
+            return value
+
+    return property(look, keep)
+
+
+class CheckedRequest(_Slots):
+    """A request read from a CheckRequest; all but method, path, host, scheme is derived when it is first looked at."""
+
+    __slots__ = ()
+
+    _headers = _derived("_headers", lambda request: request._attributes.request.http.headers)
+    _raw_headers = _derived("_raw_headers", lambda request: _raw_headers(request))
+    header_lines = _derived("header_lines", lambda request: _header_lines(request))
+    source_address = _derived("source_address", lambda request: _socket(request._attributes.source).address)
+    source_port = _derived("source_port", lambda request: _socket(request._attributes.source).port_value)
+    destination_address = _derived(
+        "destination_address", lambda request: _socket(request._attributes.destination).address
+    )
+    destination_port = _derived("destination_port", lambda request: _socket(request._attributes.destination).port_value)
+    peer_principals = _derived("peer_principals", lambda request: _peer_principals(request))
+    # As the client sent it; Envoy's own filters compare it in lower case.
+    server_name = _derived("server_name", lambda request: request._attributes.tls_session.sni.lower())
+    metadata = _derived("metadata", lambda request: _metadata(request))
+
+    @property
+    def _attributes(self) -> AttributeContext:
+        parsed = self._parsed
+        if parsed is None:
+            parsed = self._parsed = _attributes(self._message)
+        return parsed
 
     def lines(self, name: str) -> Sequence[str]:
         raw = self._raw_headers
@@ -85,7 +123,7 @@ def read_check_request(message: bytes) -> Request:
         raise NotAnHttpRequest("the CheckRequest has no HTTP request")
     request = CheckedRequest.__new__(CheckedRequest)
     request._message = message
-    request._attributes = attributes
+    request._parsed = attributes
     request.method, request.path = wire_text(http.method), wire_text(http.path)
     request.host, request.scheme = wire_text(http.host), wire_text(http.scheme)
     return request
@@ -110,6 +148,7 @@ def check_request_reader(headers: Iterable[str]) -> Callable[[bytes], Request]:
         # Filled here, since an __init__ costs a call.
         request = create(_ScannedRequest)
         request._message = message
+        request._parsed = None
         request._asked = asked
         request.method, request.path, request.host, request.scheme, request._found = scanned
         return request
@@ -148,6 +187,15 @@ def _header_lines(request: CheckedRequest) -> Mapping[str, Sequence[str]]:
     return {name: [line.decode("latin-1") for line in lines] for name, lines in raw.items() if name[:1] != ":"}
 
 
+def _socket(peer: AttributeContext.Peer) -> SocketAddress:
+    return peer.address.socket_address
+
+
+def _peer_principals(request: CheckedRequest) -> Sequence[str]:
+    source = request._attributes.source
+    return _peers.principals(source.certificate, source.principal)
+
+
 def _metadata(request: CheckedRequest) -> Mapping[str, Any]:
     return {name: _struct(value) for name, value in request._attributes.metadata_context.filter_metadata.items()}
 
@@ -163,21 +211,3 @@ def _value(value: Value) -> Any:
     if kind == "list_value":
         return [_value(item) for item in value.list_value.values]
     return getattr(value, kind) if kind and kind != "null_value" else None
-
-
-_DERIVED: dict[str, Callable[[CheckedRequest], Any]] = {
-    "_attributes": lambda request: _attributes(request._message),
-    "_headers": lambda request: request._attributes.request.http.headers,
-    "_raw_headers": _raw_headers,
-    "header_lines": _header_lines,
-    "source_address": lambda request: request._attributes.source.address.socket_address.address,
-    "source_port": lambda request: request._attributes.source.address.socket_address.port_value,
-    "destination_address": lambda request: request._attributes.destination.address.socket_address.address,
-    "destination_port": lambda request: request._attributes.destination.address.socket_address.port_value,
-    "peer_principals": lambda request: _peers.principals(
-        request._attributes.source.certificate, request._attributes.source.principal
-    ),
-    # As the client sent it; Envoy's own filters compare it in lower case.
-    "server_name": lambda request: request._attributes.tls_session.sni.lower(),
-    "metadata": _metadata,
-}
