@@ -7,9 +7,10 @@
  * whose name is among them gets that string, so that remembered tokens share it.
  *
  * None says "not plain", or no token at all: the caller then lets the readers in Python decide, which know Envoy's
- * lenient spellings and the status of each error. Plain is what issuers write: three sections, a known header, base64url
- * without padding, strict JSON (RFC 8259) with an object on top, no escapes, no member twice, registered claims of their
- * types. Whatever is answered here is what those readers would have made of it; a test compares the two.
+ * lenient spellings and the status of each error. Plain is what issuers write: three sections, a known header,
+ * base64url without padding, strict JSON (RFC 8259) with an object on top, no escapes, no member twice, registered
+ * claims of their types. Whatever is answered here is what those readers would have made of it; a test compares the
+ * two.
  *
  * All reads go through `span`, which never passes its end; nesting is bounded.
  */

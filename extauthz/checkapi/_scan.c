@@ -8,9 +8,9 @@
  * the full codec would have read; parts of the message that are not looked into are not checked.
  *
  * A scanner keeps the texts that it gave last, one for each of a fixed number of places: a text that comes again (a
- * method, a host, a token) is that very object, whose hash is known already, instead of a copy whose half a kilobyte has
- * to be hashed for the look-up of the token. Whether it is the same is found by comparing all of it. Which place a text
- * has can be guessed by a client, who can thereby make others' texts be made anew, and nothing else.
+ * method, a host, a token) is that very object, whose hash is known already, instead of a copy whose half a kilobyte
+ * has to be hashed for the look-up of the token. Whether it is the same is found by comparing all of it. Which place a
+ * text has can be guessed by a client, who can thereby make others' texts be made anew, and nothing else.
  *
  * All reads go through `span`, which never passes its end. A test compares this reader with the full codec on generated
  * and mutated messages.
@@ -230,7 +230,8 @@ static int header(work *w, span entry, int raw)
             bytes = content;
     }
     for (Py_ssize_t i = 0; i < w->scanner->count; i++) {
-        if (key.end - key.at != w->scanner->length[i] || memcmp(key.at, w->scanner->name[i], (size_t)w->scanner->length[i]) != 0)
+        Py_ssize_t length = w->scanner->length[i];
+        if (key.end - key.at != length || memcmp(key.at, w->scanner->name[i], (size_t)length) != 0)
             continue;
         if (!is_ascii(value))
             return 0;
