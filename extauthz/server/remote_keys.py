@@ -35,10 +35,9 @@ class RemoteKeySets:
             self._fetcher = KeySetFetcher(self._options)
         return self._fetcher.source(rule, policy, resources)
 
-    def wait(self, seconds: float) -> None:
-        """Until every first fetch has ended, well or not, at most so long."""
-        if self._fetcher is not None:
-            self._fetcher.wait(seconds)
+    def wait(self, seconds: float) -> bool:
+        """Until every first fetch has ended, well or not, at most so long; whether they have."""
+        return self._fetcher is None or self._fetcher.wait(seconds)
 
     def retain(self) -> None:
         """Forget the sources that the policies in force do not use."""

@@ -6,11 +6,12 @@ What steers it, be it this process's own lifecycle or a parent of several worker
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from extauthz._version import __version__
-from extauthz.server import transports
+from extauthz.server import signals, transports
 from extauthz.server.checks import Checks
 from extauthz.server.interference import keep_collections_short
 from extauthz.server.listeners import Address
@@ -30,6 +31,8 @@ _log = logging.getLogger(__name__)
 
 RELOAD_WAIT_SECONDS = 1.0
 """How long a reload waits for the first fetch of a key set that is new in it, at most."""
+LOOK_SECONDS = 0.1
+"""How often a wait for key sets at the start is left to see whether it is still wanted."""
 CLOSE_SECONDS = 2.0
 """How long the decision log and the tracer may take to tell of what was decided last."""
 
@@ -111,7 +114,7 @@ class Service:
 
     def open(self) -> Sequence[Address]:
         """See `Site`."""
-        self._keys.wait(self._options.jwks_wait)
+        self._wait_for_keys(self._options.jwks_wait)
         addresses = self._transport.bind()
         for observer in self._observers:
             observer.start()
@@ -120,6 +123,13 @@ class Service:
         self._transport.set_serving(True)
         self._serving = True
         return addresses
+
+    def _wait_for_keys(self, seconds: float) -> None:
+        """Wait for first fetches, unless a signal to end comes meanwhile, which is then obeyed without delay."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0 and not signals.end_requested():
+            if self._keys.wait(min(left, LOOK_SECONDS)):
+                return
 
     def prepare(self) -> None:
         """Read and compile the policies without using them. Raises PolicyError."""

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -139,6 +140,25 @@ def test_a_sigterm_right_after_ready_drains(serve: Start, policy_file: Path, tra
         server = serve("--policy", policy_file, "--transport", transport_name, "--admin", "off", "--drain", "0")
         assert server.terminate() == 0
         assert "drained" in server.log
+
+
+def test_a_sigterm_before_ready_is_obeyed_though_a_key_server_never_answers(
+    serve: Start, transport_name: str, tmp_path: Path
+) -> None:
+    policy = tmp_path / "policy.yaml"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/keys"
+        policy.write_text(
+            "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\n"
+            "metadata: {name: tokens, namespace: shop}\n"
+            f"spec: {{jwtRules: [{{issuer: issuer, jwksUri: '{url}', timeout: 600s}}]}}\n"
+        )
+        server = serve("--policy", policy, "--transport", transport_name, "--jwks-wait", "600", ready=False)
+        server.wait_until(lambda: "loaded" in server.log, 20)
+        silent.settimeout(20)
+        connection, _ = silent.accept()
+        assert server.terminate() == 0
+        connection.close()
 
 
 @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="there is no read-only file system to write to")
