@@ -9,7 +9,7 @@ CHECK_CALLS ?= 1000000
 CHECK_CONNECTIONS ?= 100000
 CHECK_IDLE ?= 10000
 
-.PHONY: native native-check native-fuzz
+.PHONY: native native-check native-fuzz transports-check
 
 native: $(READY)  ## Build the C extensions in place
 	$(BIN)/python setup.py -q build_ext --inplace --force
@@ -38,3 +38,7 @@ native-fuzz: $(READY)
 	$(SANITIZED)/fuzz_session -max_total_time=$(CHECK_SECONDS) -max_len=70000 -timeout=5 -print_final_stats=1 \
 	  -artifact_prefix=$(SANITIZED)/ $(SANITIZED)/corpus >$(SANITIZED)/fuzz.log 2>&1 \
 	  || { tail -60 $(SANITIZED)/fuzz.log; exit 1; }; grep number_of_executed $(SANITIZED)/fuzz.log
+
+transports-check: $(READY)  ## The server's tests on each transport, those too that name none
+	for transport in native grpcio; do \
+	  EXTAUTHZ_TEST_TRANSPORT=$$transport $(BIN)/python -m pytest -n $(WORKERS) -q tests/unit/server || exit 1; done

@@ -25,11 +25,13 @@ from extauthz.server.transport import CHECK_METHOD
 Start = Callable[..., Any]
 
 
-def test_a_decision_log_that_nobody_reads_holds_up_no_call(serve: Start, policy_file: Path, tmp_path: Path) -> None:
+def test_a_decision_log_that_nobody_reads_holds_up_no_call(
+    serve: Start, policy_file: Path, tmp_path: Path, transport_name: str
+) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)  # opened, and never read
-    server = serve("--policy", policy_file, "--decision-log", fifo)
+    server = serve("--policy", policy_file, "--decision-log", fifo, "--transport", transport_name)
     began = time.monotonic()
     for _ in range(1500):
         assert server.check("/private", x_request_id="x" * 200, seconds=1.0) == 403
@@ -146,8 +148,8 @@ def test_a_clock_that_jumps_moves_what_depends_on_it_and_nothing_else(
     assert time.monotonic() - began < 3
 
 
-def test_many_scrapes_at_once_hold_up_no_call(serve: Start, policy_file: Path) -> None:
-    server = serve("--policy", policy_file)
+def test_many_scrapes_at_once_hold_up_no_call(serve: Start, policy_file: Path, transport_name: str) -> None:
+    server = serve("--policy", policy_file, "--transport", transport_name)
     pages = [threading.Thread(target=server.admin, args=("/metrics",)) for _ in range(40)]
     for page in pages:
         page.start()

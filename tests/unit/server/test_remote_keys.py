@@ -45,12 +45,12 @@ def test_a_remote_key_set_is_there_when_it_says_ready(serve: Start, keys: Any, s
 
 
 def test_while_a_key_set_is_missing_only_its_tokens_are_refused(
-    serve: Start, keys: Any, story: Any, tmp_path: Path
+    serve: Start, keys: Any, story: Any, tmp_path: Path, transport_name: str
 ) -> None:
     keys.status = 503
     server = serve(
         *("--policy", policies(tmp_path / "p.yaml", keys.url), "--jwks-wait", "0.2"),
-        *("--jwks-refresh", "0.3", "--jwks-refresh-min", "0.1"),
+        *("--jwks-refresh", "0.3", "--jwks-refresh-min", "0.1", "--transport", transport_name),
     )
     assert server.check("/") == 200
     assert server.check("/", story.token) == 401
