@@ -285,9 +285,10 @@ class Front:
         self._address = envoy.listeners()["in"].addresses[0]
         self.token = key.token({"iss": "issuer", "sub": "someone", "exp": int(time.time()) + 3600})
 
-    def status(self, method: str, path: str, token: str = "", body: bytes | None = None) -> int:
+    def status(self, method: str, path: str, token: str = "", body: bytes | None = None, **headers: str) -> int:
         connection = http.client.HTTPConnection(*self._address, timeout=30)
-        headers = {"authorization": f"Bearer {token}"} if token else {}
+        if token:
+            headers["authorization"] = f"Bearer {token}"
         connection.request(method, path, body, headers)
         status = connection.getresponse().status
         connection.close()
@@ -337,6 +338,27 @@ def test_no_refusal_passes_when_errors_are_let_pass(transport: str, tmp_path: Pa
         assert front.status("GET", "/public", "a.b.c") == 401
         assert front.status("GET", "/private", front.token[:-5]) == 401
         assert front.status("GET", "/private", front.token) == 200
+
+
+def test_a_decision_is_logged_under_the_ids_that_envoy_sends_along(transport: str, tmp_path: Path) -> None:
+    log = tmp_path / "decisions"
+    trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    with story(transport, tmp_path, "--decision-log", str(log)) as front:
+        assert front.status("GET", "/private?secret=1", front.token, traceparent=f"00-{trace}-{parent}-01") == 200
+        assert front.status("GET", "/private") == 403
+        deadline = time.monotonic() + 10
+        while not log.exists() or log.read_text().count("\n") < 2:
+            assert time.monotonic() < deadline, "no line for each of the decisions"
+            time.sleep(0.05)
+    allowed, denied = map(json.loads, log.read_text().splitlines())
+    assert (allowed["extauthz.decision"], denied["extauthz.decision"]) == ("allow", "deny")
+    assert (allowed["trace_id"], allowed["span_id"]) == (trace, parent)
+    ids = [line["http.request.header.x-request-id"] for line in (allowed, denied)]  # Envoy makes them
+    assert all(ids)
+    assert ids[0] != ids[1]
+    assert allowed["jwt.verified"] is True
+    assert "secret" not in log.read_text()
+    assert front.token.rpartition(".")[2] not in log.read_text()
 
 
 @pytest.mark.parametrize(("let_pass", "status"), [(False, 403), (True, 200)])
