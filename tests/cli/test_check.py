@@ -1,3 +1,5 @@
+"""`extauthz check`: what it explains, prints and ends with."""
+
 import json
 from typing import NamedTuple
 

@@ -1,3 +1,5 @@
+"""What all commands share: help, usage errors, exit statuses, environment variables."""
+
 import json
 import subprocess
 import sys

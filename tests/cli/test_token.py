@@ -1,3 +1,5 @@
+"""`extauthz token`: minted tokens verify with the printed key set, broken ones fail as named."""
+
 import json
 import subprocess
 import sys

@@ -1,3 +1,5 @@
+"""`extauthz validate`: every error and warning with its place, and the exit status."""
+
 import datetime
 import json
 import subprocess

@@ -1,3 +1,5 @@
+"""Policies and keys to decisions, through the public `Authorizer`."""
+
 import json
 import time
 

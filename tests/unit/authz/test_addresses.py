@@ -1,3 +1,5 @@
+"""Conditions on addresses and ports."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,3 +1,5 @@
+"""Why a policy decided as it did."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,3 +1,5 @@
+"""Path templates: `{*}` and `{**}`."""
+
 from __future__ import annotations
 
 import pytest

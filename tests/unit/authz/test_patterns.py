@@ -1,3 +1,5 @@
+"""How values are written: exact, prefix, suffix, presence."""
+
 from __future__ import annotations
 
 import pytest

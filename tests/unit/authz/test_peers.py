@@ -1,3 +1,5 @@
+"""Conditions on the peer: principals, namespaces, service accounts, trust domains."""
+
 from __future__ import annotations
 
 import re

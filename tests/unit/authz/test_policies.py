@@ -1,3 +1,5 @@
+"""Policies together: order of actions, reasons, dry run."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

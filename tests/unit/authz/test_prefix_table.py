@@ -1,3 +1,5 @@
+"""The table that finds the prefixes of a text."""
+
 from __future__ import annotations
 
 from extauthz.authz.prefix_table import PrefixTable, shortest_prefixes

@@ -1,3 +1,5 @@
+"""Conditions on texts of the request: path, host, method, headers."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

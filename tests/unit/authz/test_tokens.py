@@ -1,3 +1,5 @@
+"""Conditions on the verified token: principal, audiences, presenter, claims."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,3 +1,5 @@
+"""Fields and `when` keys to attributes."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,3 +1,5 @@
+"""What Envoy does to requests before anybody is asked."""
+
 import pytest
 
 from extauthz.envoy_http import filter_headers, normalize_path, split_target

@@ -1,3 +1,5 @@
+"""The request as policies see it, and the changes to it."""
+
 from extauthz.request import ChangedRequest, Changes, Request, wire_text, without_query
 
 

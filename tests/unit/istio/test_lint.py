@@ -1,3 +1,5 @@
+"""What loads and is odd."""
+
 import io
 
 import pytest

@@ -1,3 +1,5 @@
+"""Files to resources, and all problems of all files."""
+
 import contextlib
 import io
 import json

@@ -1,3 +1,5 @@
+"""What istiod would refuse."""
+
 import io
 
 import pytest

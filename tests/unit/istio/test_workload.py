@@ -1,3 +1,5 @@
+"""Which policies apply to a workload, and in which order."""
+
 import pytest
 
 from extauthz.errors import UsageError

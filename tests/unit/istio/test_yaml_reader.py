@@ -1,3 +1,5 @@
+"""YAML with line numbers, and what it may not do."""
+
 import contextlib
 
 import pytest

@@ -1,3 +1,5 @@
+"""When calls are due."""
+
 from __future__ import annotations
 
 import numpy as np
