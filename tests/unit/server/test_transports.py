@@ -113,6 +113,16 @@ def test_messages_up_to_the_limit_are_answered_and_larger_ones_refused(start: St
     assert running.call(b"x") == b"1"
 
 
+def test_headers_up_to_the_limit_are_taken_and_larger_ones_refused(start: Start) -> None:
+    running = start(lambda message: message, Limits(header_bytes=8192))
+    assert running.call(b"a", metadata=[("x-small", "x" * 4000)]) == b"a"
+    assert ends_with(running, metadata=[("x-large", "x" * 9000)])[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert ends_with(running, metadata=[(f"x-{n}", "x" * 30) for n in range(300)])[0] is (
+        grpc.StatusCode.RESOURCE_EXHAUSTED
+    )
+    assert running.call(b"b") == b"b"
+
+
 def test_bodies_of_8_mib_fit_without_any_option(start: Start) -> None:
     running = start(lambda message: str(len(message)).encode())
     assert running.call(bytes(8 << 20)) == b"8388608"
