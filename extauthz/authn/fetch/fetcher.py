@@ -254,10 +254,16 @@ class KeySetFetcher:
     def _on_disk(self, source: RemoteKeySet, work: Callable[[DiskCache], None]) -> None:
         if self._disk is None:
             return
+        problem = ""
         try:
             work(self._disk)
         except OSError as error:
-            _log.warning("key set %s: cannot be kept on disk: %s", source.plan.url.shown, error)
+            problem = error.strerror or str(error)
+            # Without an ETag the next fetch brings the set again, which may be kept then.
+            source.etag = ""
+        if problem and problem != source.disk_problem:
+            _log.warning("key set %s: cannot be kept on disk: %s", source.plan.url.shown, problem)
+        source.disk_problem = problem
 
 
 def _plan(rule: JwtRule, namespace: str, routes: Routes) -> Plan:

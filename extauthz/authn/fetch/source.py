@@ -68,6 +68,7 @@ class RemoteKeySet:
         self.etag = ""
         self.key_set_url = ""
         self.error = ""
+        self.disk_problem = ""
         self.results: Counter[str] = Counter()
         self._content = b""
         self._confirmed = 0.0

@@ -258,6 +258,26 @@ def test_an_etag_on_disk_that_cannot_be_sent_is_left_out(kept, key, verifies, et
     assert "answered 503" in source.error
 
 
+def test_a_set_that_could_not_be_kept_is_kept_once_it_can_be(
+    fetcher, serve, source_of, key, tmp_path, eventually, caplog
+):
+    server = serve()
+    server.serve(key, etag='"1"')
+    directory = tmp_path / "sets"
+    made = fetcher(cache_dir=str(directory), refresh=0.05, refresh_min=0.05)
+    directory.rmdir()
+    source_of(made, server.url())
+    eventually(lambda: len(server.requests) > 5)
+    complaints = [record for record in caplog.records if "cannot be kept on disk" in record.getMessage()]
+    assert len(complaints) == 1
+    directory.mkdir(0o700)
+    eventually(lambda: list(directory.glob("*.json")))
+    before = len(server.requests)
+    eventually(lambda: len(server.requests) > before + 2)
+    # Kept, it is asked for by its ETag again.
+    assert server.requests[-1][1]["if-none-match"] == '"1"'
+
+
 def test_nobody_ever_sees_half_a_file(fetcher, serve, source_of, key, tmp_path, eventually):
     server = serve()
     server.serve(key)
