@@ -56,9 +56,9 @@ from extauthz.errors import UsageError
 
 UPSTREAM_CLUSTER = "upstream"
 
-MAX_RETRIES = 100
-"""Calls of one Envoy that may be in retry at a time. Its default of 3 overflows when an instance goes away; far more
-would keep up an overload by themselves, since grpcio refuses in overload as it does when it ends (CANCELLED)."""
+MAX_RETRIES = 1000
+"""Calls of one Envoy that may be in retry at a time: all that wait while the only instance is replaced. Its default of 3
+overflows when an instance goes away."""
 
 _HEALTH_INTERVAL = timedelta(seconds=1)
 _PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"

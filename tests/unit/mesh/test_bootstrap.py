@@ -42,7 +42,7 @@ def test_a_cluster_of_ours_has_an_endpoint_for_each_worker_and_is_health_checked
     assert document["type"] == "STATIC"
     (check,) = document["healthChecks"]
     assert check["interval"] == check["noTrafficInterval"]
-    assert document["circuitBreakers"]["thresholds"][0]["maxRetries"] == 100
+    assert document["circuitBreakers"]["thresholds"][0]["maxRetries"] == 1000
 
 
 def test_host_names_are_resolved() -> None:
