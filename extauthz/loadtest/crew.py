@@ -115,7 +115,7 @@ class Crew:
         """Take in one message; whether it was the worker's last of this step."""
         try:
             message = pipe.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # at the end of a message, or within one
             raise WorkerLost("a worker process ended before its work was done; it says why above") from None
         if isinstance(message, Update):
             seen.tally.add(message.tally)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from multiprocessing import Pipe
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ import pytest
 from extauthz.checkapi.write import write_decision
 from extauthz.decision import Decision
 from extauthz.loadtest import sender_native
-from extauthz.loadtest.crew import Crew, WorkerLost
+from extauthz.loadtest.crew import Crew, StepSeen, WorkerLost
 from extauthz.loadtest.plan import LoadOptions, TokenOptions, make_plan
 from extauthz.loadtest.results import StepResult
 from extauthz.loadtest.run import Report, run
@@ -254,6 +256,14 @@ def test_a_worker_that_dies_is_told_of(lab, monkeypatch):
     monkeypatch.setattr(Crew, "__enter__", enter)
     with pytest.raises(WorkerLost, match="ended before its work was done"):
         run_against(server.target, seconds=30.0)
+
+
+def test_a_worker_that_dies_within_a_message_is_told_of():
+    ours, theirs = Pipe()
+    os.write(theirs.fileno(), struct.pack("!i", 100) + b"the beginning")
+    theirs.close()
+    with ours, pytest.raises(WorkerLost, match="ended before its work was done"):
+        Crew._hear(ours, StepSeen())
 
 
 def test_minted_tokens_reach_the_server_in_their_shares(lab, tmp_path):
