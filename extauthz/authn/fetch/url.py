@@ -74,10 +74,6 @@ class Url:
         )
         return f"{self.scheme}://{self.authority}{path}{question}{masked}"
 
-    def with_host(self, host: str) -> Url:
-        """The same at another host."""
-        return replace(self, host=host)
-
     def follow(self, location: str) -> Url:
         """Where a `Location` (or another URL reference found here) leads. Raises ValueError.
 
