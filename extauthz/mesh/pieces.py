@@ -57,8 +57,8 @@ from extauthz.errors import UsageError
 UPSTREAM_CLUSTER = "upstream"
 
 MAX_RETRIES = 1000
-"""Calls of one Envoy that may be in retry at a time: all that wait while the only instance is replaced. Its default of 3
-overflows when an instance goes away."""
+"""Calls of one Envoy that may be in retry at a time: all that wait while the only instance is replaced. Its default of
+3 overflows when an instance goes away."""
 
 _HEALTH_INTERVAL = timedelta(seconds=1)
 _PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"

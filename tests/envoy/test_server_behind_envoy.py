@@ -24,6 +24,8 @@ import pytest
 
 from extauthz.mesh import filters, pieces
 from extauthz.mesh.envoy import Envoy, run_envoy
+from extauthz.mesh.verify.certificates import Certificates
+from extauthz.mesh.verify.probe import Peer
 from extauthz.minting import SigningKey, key_set
 from extauthz.server import native, transports
 from extauthz.server.listeners import Address
@@ -56,9 +58,17 @@ def transport(request: pytest.FixtureRequest) -> str:
 
 
 def bootstrap(
-    sockets: list[Path], *, retries: bool = False, ping_seconds: float = 0, **ext_authz: Any
+    sockets: list[Path],
+    *,
+    retries: bool = False,
+    ping_seconds: float = 0,
+    tls: dict[str, Any] | None = None,
+    **ext_authz: Any,
 ) -> dict[str, Any]:
-    """An Envoy that asks the servers behind `sockets`, health-checks them, and allows what they allow."""
+    """An Envoy that asks the servers behind `sockets`, health-checks them, and allows what they allow.
+
+    `tls` is its side of TLS with them (CommonTlsContext).
+    """
     kind = "type.googleapis.com/envoy.extensions"
     options: dict[str, Any] = {}
     if ping_seconds:
@@ -97,6 +107,9 @@ def bootstrap(
             ],
         },
     }
+    if tls is not None:
+        context = {"@type": f"{kind}.transport_sockets.tls.v3.UpstreamTlsContext", "common_tls_context": tls}
+        cluster["transport_socket"] = {"name": "tls", "typed_config": context}
     manager = {
         "@type": f"{kind}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "in",
@@ -330,6 +343,28 @@ def test_a_smaller_limit_makes_larger_bodies_an_error(transport: str, tmp_path: 
     with story(transport, tmp_path, "--max-message-bytes", str(1 << 20), with_request_body=limits) as front:
         assert front.status("POST", "/public", body=b"x" * (512 << 10)) == 200
         assert front.status("POST", "/public", body=b"x" * (2 << 20)) == 403
+
+
+@pytest.mark.parametrize("name", ["spiffe://mesh/proxy", "spiffe://mesh/other", ""])
+def test_envoy_asks_over_mutual_tls_and_needs_the_name_that_is_asked_for(tmp_path: Path, name: str) -> None:
+    made = Certificates(tmp_path)
+    (tmp_path / "ca").write_text(made.authority)
+    for file, text in zip(("cert", "key"), made.issue(Peer(dns_names=("extauthz",))), strict=True):
+        (tmp_path / file).write_text(text)
+    arguments = [f"--tls-{option}={tmp_path / file}" for option, file in (("cert", "cert"), ("key", "key"))]
+    arguments += [f"--tls-client-ca={tmp_path / 'ca'}", "--tls-client-name=spiffe://mesh/proxy"]
+    trusted = {"trusted_ca": {"inline_string": made.authority}}
+    names = [{"san_type": "DNS", "matcher": {"exact": "extauthz"}}]
+    tls: dict[str, Any] = {"validation_context": {**trusted, "match_typed_subject_alt_names": names}}
+    if name:
+        chain, key = made.issue(Peer(uris=(name,)))
+        own = {"certificate_chain": {"inline_string": chain}, "private_key": {"inline_string": key}}
+        tls["tls_certificates"] = [own]
+    with story("grpcio", tmp_path, *arguments, tls=tls) as front:
+        admitted = name == "spiffe://mesh/proxy"
+        assert front.status("GET", "/public") == (200 if admitted else 403)
+        assert front.status("GET", "/private", front.token) == (200 if admitted else 403)
+        assert front.status("GET", "/public", "bad") == (401 if admitted else 403)
 
 
 def test_no_refusal_passes_when_errors_are_let_pass(transport: str, tmp_path: Path) -> None:

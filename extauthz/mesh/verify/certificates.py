@@ -39,13 +39,14 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> str:
 
 
 class Certificates:
-    """An authority and what it signed, valid for a day. Files for the client's side are kept under `directory`."""
+    """An authority (its certificate as PEM) and what it signed, valid for a day. Files for the client's side are kept
+    under `directory`."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _subject("extauthz verify authority")
-        self._authority = self._sign(self._name, self._key, [], authority=True)
+        self.authority = _pem(self._sign(self._name, self._key, [], authority=True))
         self._contexts: dict[Peer | None, ssl.SSLContext] = {}
 
     def issue(self, peer: Peer) -> tuple[str, str]:
@@ -62,7 +63,7 @@ class Certificates:
         if context is None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname = False
-            context.load_verify_locations(cadata=_pem(self._authority))
+            context.load_verify_locations(cadata=self.authority)
             if peer is not None:
                 file = self._directory / f"peer-{len(self._contexts)}.pem"
                 file.write_text("".join(reversed(self.issue(peer))))
@@ -80,9 +81,7 @@ class Certificates:
                         certificate_chain=DataSource(inline_string=chain), private_key=DataSource(inline_string=key)
                     )
                 ],
-                validation_context=CertificateValidationContext(
-                    trusted_ca=DataSource(inline_string=_pem(self._authority))
-                ),
+                validation_context=CertificateValidationContext(trusted_ca=DataSource(inline_string=self.authority)),
             ),
             require_client_certificate=False,
         )
