@@ -21,7 +21,6 @@
 #define BUSY_ROUNDS 64           /* without blocking, before others may run all the same */
 #define LISTEN_AGAIN_SECONDS 0.1 /* after accept found no descriptor or memory */
 #define LONGEST_WAIT_SECONDS 3600
-#define SIGNAL_SECONDS 0.25      /* until the main thread sees a signal that came just before it began to wait */
 
 /* ---- listeners ------------------------------------------------------------------------------------------------ */
 
@@ -140,7 +139,9 @@ static int milliseconds_to_wait(const struct loop *loop)
     double until = fmin(loop->next_check, loop->listen_again);
     if (loop->draining)
         until = fmin(until, loop->closed ? loop->drain_until : loop->notice_until);
-    double wait = fmin(fmax(until - loop->now, 0), loop->longest_wait);
+    if (until == INFINITY)
+        return -1;
+    double wait = fmin(fmax(until - loop->now, 0), LONGEST_WAIT_SECONDS);
     return (int)ceil(wait * 1e3);
 }
 
@@ -179,7 +180,6 @@ static void handle(struct loop *loop, void *source)
 int loop_run(struct loop *loop)
 {
     struct epoll_event events[EVENTS];
-    loop->longest_wait = gettid() == getpid() ? SIGNAL_SECONDS : LONGEST_WAIT_SECONDS;
     for (;;) {
         if (loop->around.interrupted(loop->around.context))
             return LOOP_INTERRUPTED;

@@ -47,7 +47,6 @@ struct loop {
     double now;                       /* when the round began */
     double next_check;                /* when something of a connection may fall due; never later than that */
     double listen_again;              /* INFINITY while listening */
-    double longest_wait;
     size_t busy_rounds;
     bool stopping, draining;          /* asked to; */
     bool closed;                      /* the listeners are closed, and connections are being drained */
