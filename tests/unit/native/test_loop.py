@@ -306,6 +306,7 @@ LIMITS = {limits!r}
 server = _native.Server({{{method!r}: lambda message: message}}, {{}}, lambda error: (13, ""), **LIMITS)
 server.listen(int(sys.argv[1]))
 signal.set_wakeup_fd(server.fileno())
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background of a shell begin with it ignored
 signal.signal(signal.SIGUSR1, lambda *_: server.drain(0.0, 5.0))
 print("ready", flush=True)
 try:
