@@ -27,7 +27,6 @@ import pytest
 
 from extauthz.mesh.envoy import run_envoy
 from extauthz.minting import SigningKey, key_set
-from extauthz.server import native
 
 pytestmark = [pytest.mark.envoy, pytest.mark.slow]
 
@@ -67,14 +66,6 @@ request = function()
   return wrk.format("GET", "/a", {["Authorization"] = "Bearer " .. token})
 end
 """
-
-
-@pytest.fixture(params=["grpcio", "native"])
-def transport(request: pytest.FixtureRequest) -> str:
-    """Each transport in turn; the native one is passed over where it was not built."""
-    if request.param == "native" and not (availability := native.available())[0]:
-        pytest.skip(f"the native transport is not available: {availability[1]}")
-    return str(request.param)
 
 
 @dataclass
@@ -168,47 +159,6 @@ def served(directory: Path, policies: str, transport: str, *options: str) -> Ite
         process.wait(20)
 
 
-def envoy(authz: Path) -> dict[str, Any]:
-    """An Envoy that asks the server at a Unix socket and answers what it allows."""
-    kind = "type.googleapis.com/envoy.extensions"
-    cluster = {
-        "name": "authz",
-        "load_assignment": {
-            "cluster_name": "authz",
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": str(authz)}}}}]}],
-        },
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": f"{kind}.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": {"http2_protocol_options": {}},
-            }
-        },
-    }
-    ext_authz = {
-        "@type": f"{kind}.filters.http.ext_authz.v3.ExtAuthz",
-        "transport_api_version": "V3",
-        # A machine that is busy with the load must not look like a refused token.
-        "grpc_service": {"envoy_grpc": {"cluster_name": "authz"}, "timeout": "10s"},
-    }
-    route = {"match": {"prefix": "/"}, "direct_response": {"status": 200}}
-    manager = {
-        "@type": f"{kind}.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "in",
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
-        "http_filters": [
-            {"name": "envoy.filters.http.ext_authz", "typed_config": ext_authz},
-            {
-                "name": "envoy.filters.http.router",
-                "typed_config": {"@type": f"{kind}.filters.http.router.v3.Router"},
-            },
-        ],
-    }
-    anywhere = {"socket_address": {"address": "127.0.0.1", "port_value": 0}}
-    filters = [{"name": "hcm", "typed_config": manager}]
-    listener = {"name": "in", "address": anywhere, "filter_chains": [{"filters": filters}]}
-    return {"admin": {"address": anywhere}, "static_resources": {"listeners": [listener], "clusters": [cluster]}}
-
-
 def asked(address: tuple[str, int], token: str) -> tuple[int, str]:
     """What a request with this token is answered."""
     connection = HTTPConnection(*address, timeout=20)
@@ -276,7 +226,9 @@ class Rotation:
         time.sleep(0.15)
 
 
-def test_keys_rotate_under_full_load(transport: str, keys: KeyServer, tmp_path: Path) -> None:
+def test_keys_rotate_under_full_load(
+    transport: str, keys: KeyServer, tmp_path: Path, asking_envoy: Callable[..., dict[str, Any]]
+) -> None:
     wrk = shutil.which("wrk")
     if wrk is None:
         pytest.skip("wrk is not installed (Debian: apt install wrk)")
@@ -287,7 +239,7 @@ def test_keys_rotate_under_full_load(transport: str, keys: KeyServer, tmp_path: 
     options = ("--jwks-refresh", str(REFRESH), "--jwks-refresh-min", "0.1")
     with (
         served(tmp_path, RULES + rules + POLICY, transport, *options) as server,
-        run_envoy(envoy(server.socket)) as front,
+        run_envoy(asking_envoy(server.socket, timeout="10s")) as front,
     ):
         address = front.listeners()["in"].addresses[0]
         load = subprocess.Popen(

@@ -27,7 +27,7 @@ from extauthz.mesh.envoy import Envoy, run_envoy
 from extauthz.mesh.verify.certificates import Certificates
 from extauthz.mesh.verify.probe import Peer
 from extauthz.minting import SigningKey, key_set
-from extauthz.server import native, transports
+from extauthz.server import transports
 from extauthz.server.listeners import Address
 from extauthz.server.transport import CHECK_METHOD, DEFAULT_LIMITS
 
@@ -47,14 +47,6 @@ RETRIES = {  # as `envoy-config` writes them
         "max_interval": f"{filters.RETRY_LAST.total_seconds()}s",
     },
 }
-
-
-@pytest.fixture(params=["grpcio", "native"])
-def transport(request: pytest.FixtureRequest) -> str:
-    """Each transport in turn; the native one is passed over where it was not built."""
-    if request.param == "native" and not (availability := native.available())[0]:
-        pytest.skip(f"the native transport is not available: {availability[1]}")
-    return str(request.param)
 
 
 def bootstrap(

@@ -22,7 +22,6 @@ import pytest
 
 from extauthz.mesh.envoy import run_envoy
 from extauthz.minting import SigningKey, key_set
-from extauthz.server import native
 
 pytestmark = [pytest.mark.envoy, pytest.mark.slow]
 
@@ -50,58 +49,10 @@ spec:
 """
 
 
-@pytest.fixture(params=["grpcio", "native"])
-def transport(request: pytest.FixtureRequest) -> str:
-    """Each transport in turn; the native one is passed over where it was not built."""
-    if request.param == "native" and not (availability := native.available())[0]:
-        pytest.skip(f"the native transport is not available: {availability[1]}")
-    return str(request.param)
-
-
 @pytest.fixture(scope="module")
 def key() -> SigningKey:
     """One key for all."""
     return SigningKey.generate("ES256")
-
-
-def envoy(authz: Path) -> dict[str, Any]:
-    """An Envoy that asks the server at a Unix socket and allows what it allows."""
-    kind = "type.googleapis.com/envoy.extensions"
-    cluster = {
-        "name": "authz",
-        "load_assignment": {
-            "cluster_name": "authz",
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": str(authz)}}}}]}],
-        },
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": f"{kind}.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": {"http2_protocol_options": {}},
-            }
-        },
-    }
-    ext_authz = {
-        "@type": f"{kind}.filters.http.ext_authz.v3.ExtAuthz",
-        "transport_api_version": "V3",
-        "grpc_service": {"envoy_grpc": {"cluster_name": "authz"}},
-    }
-    route = {"match": {"prefix": "/"}, "direct_response": {"status": 200}}
-    manager = {
-        "@type": f"{kind}.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "in",
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
-        "http_filters": [
-            {"name": "envoy.filters.http.ext_authz", "typed_config": ext_authz},
-            {
-                "name": "envoy.filters.http.router",
-                "typed_config": {"@type": f"{kind}.filters.http.router.v3.Router"},
-            },
-        ],
-    }
-    anywhere = {"socket_address": {"address": "127.0.0.1", "port_value": 0}}
-    filters = [{"name": "hcm", "typed_config": manager}]
-    listener = {"name": "in", "address": anywhere, "filter_chains": [{"filters": filters}]}
-    return {"admin": {"address": anywhere}, "static_resources": {"listeners": [listener], "clusters": [cluster]}}
 
 
 class Beside:
@@ -138,7 +89,9 @@ def beside() -> Iterator[Beside]:
     made.end()
 
 
-def test_no_request_is_held_up(transport: str, tmp_path: Path, key: SigningKey, beside: Beside) -> None:
+def test_no_request_is_held_up(
+    transport: str, tmp_path: Path, key: SigningKey, beside: Beside, asking_envoy: Callable[..., dict[str, Any]]
+) -> None:
     policies, fifo = tmp_path / "policies.yaml", tmp_path / "fifo"
     text = AUTHENTICATION.format(jwks=json.dumps(key_set(key)))
     policies.write_text(text + "".join(POLICY.format(number=number) for number in range(RULES)))
@@ -164,7 +117,7 @@ def test_no_request_is_held_up(transport: str, tmp_path: Path, key: SigningKey, 
         for n in range(LARGE_TOKENS)
     ]
     try:
-        with run_envoy(envoy(tmp_path / "s")) as front:
+        with run_envoy(asking_envoy(tmp_path / "s")) as front:
             address = front.listeners()["in"].addresses[0]
             first = _timed(address, "/first", "")
             beside.run(lambda: opener.open(f"http://{admin_port}/metrics", timeout=10).read(), 0.05)

@@ -270,7 +270,8 @@ def _plan(rule: JwtRule, namespace: str, routes: Routes) -> Plan:
     try:
         url = Url.parse(rule.jwks_uri) if rule.jwks_uri else document_url(rule.issuer)
     except ValueError as error:
-        raise UsageError(f"jwksUri of issuer {rule.issuer!r}: {error}") from None
+        whose = f"jwksUri of issuer {rule.issuer!r}" if rule.issuer else "the URL of a key set"
+        raise UsageError(f"{whose}: {error}") from None
     # A name of one label is another service in each namespace.
     short = "." not in url.host and ":" not in url.host and not is_local(url.host)
     scope = namespace if short else routes.scope(namespace)
