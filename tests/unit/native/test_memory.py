@@ -1,5 +1,6 @@
 """What a peer can make the native transport hold, and that it gives it back."""
 
+import contextlib
 import gc
 import socket
 from pathlib import Path
@@ -84,8 +85,10 @@ def test_whoever_holds_the_most_is_cut_off_when_memory_is_short(serve, connect, 
     steady = connect(address)
     small = steady.call(b"x" * 1000, prefix=b"\0\0\0\x10\0", end=False)
     hog = connect(address)
-    with pytest.raises(ConnectionError):
+    # All of them may be on their way before the first is read.
+    with contextlib.suppress(ConnectionError):
         begin_messages(hog, 6)
+    hog.read_to_end()
     eventually(lambda: transport.statistics()["refused_total:held_bytes"] == 1)
     steady.send(small, bytes(4096 - 1000), end=True)
     steady.flush()
