@@ -19,7 +19,7 @@ from extauthz.authn.keys import KeySet, KeySource
 from extauthz.authn.limits import MAX_TOKENS, CacheLimits
 from extauthz.authn.live_request import LiveRequest
 from extauthz.authn.locations import Found, after_prefix
-from extauthz.authn.provider import ALWAYS, Finding, Provider, compile_providers
+from extauthz.authn.provider import Finding, Provider, compile_providers
 from extauthz.authn.statuses import Refusal, Status
 from extauthz.identity import Identity, anonymous
 from extauthz.istio.resources import JwtRule
@@ -178,8 +178,9 @@ class Authenticator:
         """The result for a request whose only possible token is in `line`; good results and refusals are kept by it."""
         if prefix not in line:
             return self._nobody
-        entry = self._refused.get(line, now)
-        if entry is not None:
+        entry = self._refused.entries.get(line)
+        if entry is not None and entry.holds(now):
+            entry.used = True
             self.statistics.hits += 1
             refused: Authentication = entry.result
             return refused
@@ -221,25 +222,20 @@ class Authenticator:
         now: float,
     ) -> None:
         """Keep a result for as long as everything that it rests on stays what it is."""
-        begin, end = ALWAYS
-        payload = 0
-        keys: list[tuple[KeySource, KeySet]] = []
-        for provider, finding in findings:
-            _, token, finding_begin, finding_end, key_set = finding
-            # max() and min() are calls, and this is on the way of each token that is first seen.
-            if finding_begin > begin:
-                begin = finding_begin
-            if finding_end < end:
-                end = finding_end
-            if token is not None:
-                payload = max(payload, len(token.payload))
-            # A finding without keys is kept with those of the moment: a change of keys drops it, which does no harm.
-            source = provider.source
-            keys.append((source, key_set or source.key_set))
-        if not begin <= now < end:
-            return
-        entry = Entry(result, begin, end, keys, length + _PAYLOAD_FACTOR * payload + _RESULT_BYTES)
-        (self._verified if good else self._refused).store(key, entry, now)
+        provider, (_, token, begin, end, key_set) = findings[0]
+        # A finding without keys is kept with those of the moment: a change of keys drops it, which does no harm.
+        source = provider.source
+        payload = 0 if token is None else len(token.payload)
+        others: tuple[tuple[KeySource, KeySet], ...] = ()
+        for provider, finding in findings[1:] if len(findings) > 1 else ():
+            begin, end = max(begin, finding.begin), min(end, finding.end)
+            others += ((provider.source, finding.key_set or provider.source.key_set),)
+            if finding.token is not None:
+                payload = max(payload, len(finding.token.payload))
+        if begin <= now < end:
+            size = length + _PAYLOAD_FACTOR * payload + _RESULT_BYTES
+            entry = Entry(result, begin, end, source, key_set or source.key_set, others, size)
+            (self._verified if good else self._refused).store(key, entry, now)
 
     def _is_plain(self, path: str) -> bool:
         """Whether a path with a query certainly carries no token: no parameter's name in it, nor anything encoded."""

@@ -2,8 +2,7 @@
 
 A hit has to cost a dict look-up and no more, so a look-up does not move anything (as an LRU cache would): it sets a
 mark. A new entry makes the hand of a clock go round: entries that can never be used again are dropped, and when there
-are too many, the first one without a mark goes; marked ones lose the mark and stay ("second chance"). Entries are kept
-in the order in which the hand comes to them.
+are too many, the first one without a mark goes; marked ones lose the mark and stay ("second chance").
 
 Calls may come from several threads. A look-up is one dict access; storing never waits: while another thread stores, the
 entry is simply not kept.
@@ -11,7 +10,7 @@ entry is simply not kept.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Hashable, Sequence
 from threading import Lock
 from typing import Final, Generic, TypeVar
@@ -23,29 +22,38 @@ T = TypeVar("T")
 ENTRY_BYTES: Final = 320
 """What an entry, its slot in the table and its key's header take, about."""
 
+_DROPPED: Final = 2
+"""Entries of no use that are dropped for each new one: with one the table could not shrink after a rush."""
+
 _CHANCES: Final = 16
 """Marked entries that are passed over for one new entry, so that storing has a bounded cost."""
 
-_SWEPT: Final = 2
-"""Entries that are looked at for each new one, whether or not there are too many."""
-
 
 class Entry(Generic[T]):
-    """An answer, and when it holds: while `begin <= now < end`, and while each source of `keys` gives its key set.
+    """An answer, and when it holds: while `begin <= now < end`, and while each source of keys gives its key set.
 
-    `used` is the mark. The first source stands apart, and `others` is mostly empty, for readers on the hot path.
+    Nearly all answers rest on one source; `others` has those beyond. `size` is what the answer takes (bytes, about).
+    `used` is the mark.
     """
 
     __slots__ = ("begin", "end", "key_set", "others", "result", "size", "source", "used")
 
     def __init__(
-        self, result: T, begin: float, end: float, keys: Sequence[tuple[KeySource, KeySet]], size: int
+        self,
+        result: T,
+        begin: float,
+        end: float,
+        source: KeySource,
+        key_set: KeySet,
+        others: Sequence[tuple[KeySource, KeySet]],
+        size: int,
     ) -> None:
         self.result = result
         self.begin = begin
         self.end = end
-        self.source, self.key_set = keys[0]
-        self.others = tuple(keys[1:]) if len(keys) > 1 else ()
+        self.source = source
+        self.key_set = key_set
+        self.others = others
         self.size = size + ENTRY_BYTES
         self.used = False
 
@@ -63,10 +71,12 @@ class Entry(Generic[T]):
 class Cache(Generic[T]):
     """Entries by key. `entries` may be read directly on the hot path; writing goes through `store`."""
 
-    __slots__ = ("_lock", "bytes", "entries", "evictions", "max_bytes", "max_entries")
+    __slots__ = ("_hand", "_lock", "bytes", "entries", "evictions", "max_bytes", "max_entries")
 
     def __init__(self, max_entries: int, max_bytes: int) -> None:
-        self.entries: OrderedDict[Hashable, Entry[T]] = OrderedDict()
+        self.entries: dict[Hashable, Entry[T]] = {}
+        # All keys, in the order in which the hand comes to them. A dict would have to be searched for its first key.
+        self._hand: deque[Hashable] = deque()
         self.max_entries = max_entries
         self.max_bytes = max_bytes
         self.bytes = 0
@@ -83,43 +93,50 @@ class Cache(Generic[T]):
 
     def store(self, key: Hashable, entry: Entry[T], now: float) -> None:
         """Remember an entry in place of what was there; one that is larger than the cache is not kept."""
-        if entry.size > self.max_bytes or not self._lock.acquire(False):
+        if entry.size > self.max_bytes or self.max_entries < 1 or not self._lock.acquire(False):
             return
         try:
             entries = self.entries
-            if key in entries:
-                self._drop(key)
-            self._sweep(now)
-            while entries and (len(entries) >= self.max_entries or self.bytes + entry.size > self.max_bytes):
-                self._evict()
-            if self.max_entries > 0:
-                entries[key] = entry
+            old = entries.get(key)
+            if old is None:
+                if len(entries) < self.max_entries and self.bytes + entry.size <= self.max_bytes:
+                    self._sweep(now)
+                else:
+                    # No sweep beside it: an entry that one moves on the other would never come to.
+                    while entries and (len(entries) >= self.max_entries or self.bytes + entry.size > self.max_bytes):
+                        self._evict()
+                self._hand.append(key)
                 self.bytes += entry.size
+            else:
+                self.bytes += entry.size - old.size
+            entries[key] = entry
+            while self.bytes > self.max_bytes:
+                self._evict()
         finally:
             self._lock.release()
 
-    def _drop(self, key: Hashable) -> None:
-        entry = self.entries.pop(key, None)
-        if entry is not None:
-            self.bytes -= entry.size
-
     def _sweep(self, now: float) -> None:
-        entries = self.entries
-        for _ in range(min(_SWEPT, len(entries))):
-            key = next(iter(entries))
-            entry = entries[key]
-            if now >= entry.end or not entry.has_current_keys():
-                self._drop(key)
-            else:
-                entries.move_to_end(key)
+        """Drop the next entries if they are of no use; the first one of use ends that and has its turn again later."""
+        hand = self._hand
+        for _ in range(min(_DROPPED, len(hand))):
+            entry = self.entries[hand[0]]
+            if now < entry.end and entry.has_current_keys():
+                hand.rotate(-1)
+                return
+            self._drop()
 
     def _evict(self) -> None:
+        """Drop the next entry without a mark."""
+        hand = self._hand
         for _ in range(_CHANCES):
-            key, entry = next(iter(self.entries.items()))
+            entry = self.entries[hand[0]]
             if not entry.used:
                 break
             entry.used = False
-            self.entries.move_to_end(key)
-        key = next(iter(self.entries))
-        self._drop(key)
+            hand.rotate(-1)
+        self._drop()
         self.evictions += 1
+
+    def _drop(self) -> None:
+        """Forget the entry that the hand points at."""
+        self.bytes -= self.entries.pop(self._hand.popleft()).size

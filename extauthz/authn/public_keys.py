@@ -14,9 +14,9 @@ from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from jwt.algorithms import HMACAlgorithm, OKPAlgorithm, RSAAlgorithm, RSAPSSAlgorithm
+from jwt.algorithms import HMACAlgorithm, OKPAlgorithm
 
 from extauthz.authn.statuses import Status
 
@@ -47,13 +47,10 @@ class Key(ABC):
         """
 
 
-_RSA: Final[dict[str, RSAAlgorithm]] = {
-    "RS256": RSAAlgorithm(RSAAlgorithm.SHA256),
-    "RS384": RSAAlgorithm(RSAAlgorithm.SHA384),
-    "RS512": RSAAlgorithm(RSAAlgorithm.SHA512),
-    "PS256": RSAPSSAlgorithm(RSAPSSAlgorithm.SHA256),
-    "PS384": RSAPSSAlgorithm(RSAPSSAlgorithm.SHA384),
-    "PS512": RSAPSSAlgorithm(RSAPSSAlgorithm.SHA512),
+_SHA: Final[dict[str, hashes.HashAlgorithm]] = {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512()}
+_RSA: Final[dict[str, tuple[padding.AsymmetricPadding, hashes.HashAlgorithm]]] = {
+    **{f"RS{bits}": (padding.PKCS1v15(), sha) for bits, sha in _SHA.items()},
+    **{f"PS{bits}": (padding.PSS(padding.MGF1(sha), sha.digest_size), sha) for bits, sha in _SHA.items()},
 }
 
 
@@ -70,13 +67,14 @@ class RsaKey(Key):
         if scheme is None or len(signature) != self.signature_bytes:
             return Status.VERIFICATION_FAILS
         try:
-            return None if scheme.verify(signed, self.public, signature) else Status.VERIFICATION_FAILS
-        except ValueError:  # the digest does not fit a key of this size
+            self.public.verify(signature, signed, *scheme)
+        except (InvalidSignature, ValueError):  # or the digest does not fit a key of this size
             return Status.VERIFICATION_FAILS
+        return None
 
 
-_ECDSA: Final = {"ES384": ec.ECDSA(hashes.SHA384()), "ES512": ec.ECDSA(hashes.SHA512())}
-_ECDSA_SHA256: Final = ec.ECDSA(hashes.SHA256())
+_ECDSA: Final = {"ES384": ec.ECDSA(_SHA["384"]), "ES512": ec.ECDSA(_SHA["512"])}
+_ECDSA_SHA256: Final = ec.ECDSA(_SHA["256"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
