@@ -26,6 +26,9 @@ LOOK_SECONDS = 0.05
 POLL_SECONDS = 1.0
 """How often to look where there are no events, and how long a change in the moment of beginning to watch is missed."""
 
+STEP_MILLISECONDS = 100
+"""How long events are gathered."""
+
 EVENT_POLLS = 10
 """After how many such intervals to look although no event came."""
 
@@ -134,12 +137,12 @@ def _events(places: Sequence[str], stopped: Event) -> Iterator[Any]:
     from watchfiles import watch
 
     # Directories one by one, not recursively: the parent of a policy file may be /tmp. The settling is ours, so events
-    # are passed on as they come.
+    # are passed on as they come, but for a step: at the end of each the thread takes the interpreter from the calls.
     return watch(
         *places,
         watch_filter=None,
-        debounce=50,
-        step=10,
+        debounce=STEP_MILLISECONDS,
+        step=STEP_MILLISECONDS,
         stop_event=stopped,
         rust_timeout=int(POLL_SECONDS * 1000),
         yield_on_timeout=True,
