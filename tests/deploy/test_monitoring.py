@@ -59,7 +59,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
         "EXTAUTHZ_LISTEN": "127.0.0.1:0",
         "EXTAUTHZ_ADMIN": "127.0.0.1:0",
         "EXTAUTHZ_DECISION_LOG": str(directory / "decisions"),
-        "EXTAUTHZ_JWKS_WAIT": "1",
+        "EXTAUTHZ_JWKS_WAIT": "30",
     }
     seen = Exported()
     with serving(["serve"], variables, directory / "log") as server:
