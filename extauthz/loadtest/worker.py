@@ -99,6 +99,7 @@ class _StepRun:
                 return
             if self._pipe.poll(TICK_SECONDS):
                 self._pipe.recv()  # a Stop; EOFError when the parent is gone
+                self._offer(monotonic_ns())  # what came to be due while this process was held up
                 self._arrivals.exhausted = True
                 self._due = self._due[:0]
                 self._sender.withdraw()

@@ -17,22 +17,29 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric import rsa as rsa_key
 from cryptography.x509.oid import NameOID
 
+from extauthz.authn.fetch.exchange import Progress
 from extauthz.authn.fetch.fetcher import KeySetFetcher
 from extauthz.authn.fetch.options import FetchOptions
 from extauthz.authn.keys import UNAVAILABLE
 from extauthz.istio.resources import JwtRule, Metadata, RequestAuthentication, Resources
 from extauthz.minting import SigningKey, key_set
 
+PATIENCE = 30.0
+"""Seconds for what is only late on a busy machine."""
+
 QUICK = {"refresh": 0.3, "refresh_min": 0.05, "retry_first": 0.05, "retry_max": 0.1}
 
 
 class KeyServer:
-    """Answers every path with `status`, `headers` and `body`; `paths` overrides that for single ones."""
+    """Answers every path with `answer`, a status, headers and a body; `paths` overrides that for single ones.
+
+    `before_answer` is called when a request has come.
+    """
 
     def __init__(self, context=None, address="127.0.0.1"):
-        self.status, self.headers, self.body = 200, {}, b"{}"
+        self.answer = 200, {}, b"{}"
         self.paths = {}
-        self.delay = 0.0
+        self.before_answer = lambda: None
         self.requests = []
         server = self
 
@@ -41,8 +48,8 @@ class KeyServer:
 
             def do_GET(self):
                 server.requests.append((self.path, dict(self.headers)))
-                time.sleep(server.delay)
-                status, headers, body = server.paths.get(self.path, (server.status, server.headers, server.body))
+                server.before_answer()
+                status, headers, body = server.paths.get(self.path, server.answer)
                 etag = headers.get("etag")
                 if etag and self.headers.get("if-none-match") == etag:
                     status, body = 304, b""
@@ -76,8 +83,26 @@ class KeyServer:
         return f"{self.scheme}://{host}:{self.port}{path}"
 
     def serve(self, *keys, **headers):
-        self.status, self.headers = 200, {name.replace("_", "-"): value for name, value in headers.items()}
-        self.body = json.dumps(key_set(*keys)).encode()
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.answer = 200, named, json.dumps(key_set(*keys)).encode()
+
+    # An answer is replaced as a whole, since requests come at any time.
+
+    @property
+    def body(self):
+        return self.answer[2]
+
+    @body.setter
+    def body(self, body):
+        self.answer = (*self.answer[:2], body)
+
+    @property
+    def status(self):
+        return self.answer[0]
+
+    @status.setter
+    def status(self, status):
+        self.answer = (status, *self.answer[1:])
 
     def close(self):
         self.http.shutdown()
@@ -118,7 +143,7 @@ def fetcher():
 def source_of():
     """The source of a URL (or with `issuer` alone of its discovery document) at a fetcher."""
 
-    def source(fetcher, uri="", *, issuer="i", namespace="ns", timeout=None, resources=None):
+    def source(fetcher, uri="", *, issuer="i", namespace="ns", timeout=PATIENCE, resources=None):
         policy = RequestAuthentication(metadata=Metadata(name="r", namespace=namespace))
         rule = JwtRule(issuer=issuer, jwks_uri=uri, timeout=timeout)
         return fetcher.source(rule, policy, resources or Resources())
@@ -154,6 +179,65 @@ def raw():
 
 
 @pytest.fixture
+def closed_port():
+    """A local port on which nobody listens, and nobody else can."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
+
+
+@pytest.fixture
+def time_passes():
+    """Moves the clock of a fetcher's event loop forward."""
+
+    def move(fetcher, seconds):
+        loop = fetcher._loop
+        before = loop.time
+        loop.time = lambda: before() + seconds
+        loop.call_soon_threadsafe(lambda: None)
+
+    return move
+
+
+@pytest.fixture
+def comes_to(monkeypatch, eventually):
+    """Waits until the last fetch that has begun does what the text says."""
+    begun = []
+
+    def keep(deadline):
+        begun.append(Progress(deadline))
+        return begun[-1]
+
+    monkeypatch.setattr("extauthz.authn.fetch.fetcher.Progress", keep)
+    return lambda doing: eventually(lambda: begun and doing in begun[-1].doing)
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Names are looked up on this machine only: what a network's resolver says, and when, is no part of a test."""
+    look_up = socket.getaddrinfo
+
+    def here(host, *arguments, **options):
+        if host in ("localhost", "127.0.0.1", "::1"):
+            return look_up(host, *arguments, **options)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", here)
+
+
+@pytest.fixture
+def kept_file(eventually):
+    """The only file of a directory of kept sets, once it is there: it is written after the set is in use."""
+
+    def wait(directory):
+        eventually(lambda: list(directory.glob("*.json")))
+        (file,) = directory.iterdir()
+        return file
+
+    return wait
+
+
+@pytest.fixture
 def verifies():
     """Whether a source's keys verify what `key` signs."""
 
@@ -167,7 +251,7 @@ def verifies():
 def eventually():
     """Waits until a condition holds."""
 
-    def wait(condition, seconds=5.0):
+    def wait(condition, seconds=2 * PATIENCE):
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, "it did not come to hold"
@@ -257,10 +341,10 @@ def authority(tmp_path):
 def failure(fetcher, source_of):
     """Why the fetch of a URL fails."""
 
-    def of(url, timeout=5.0, **options):
-        made = fetcher(refresh=60, retry_first=60, retry_max=60, **options)
-        source = source_of(made, url, timeout=timeout)
-        assert made.wait(timeout + 5)
+    def of(url, **options):
+        made = fetcher(refresh=600, retry_first=600, retry_max=600, **options)
+        source = source_of(made, url)
+        assert made.wait(2 * PATIENCE)
         assert source.key_set is UNAVAILABLE
         (state,) = made.states()
         (cause,) = state.results

@@ -1,6 +1,7 @@
 """Where key sets are fetched: ServiceEntries, their endpoints and weights, Unix sockets, `--resolve`."""
 
 import json
+import random
 import socket
 import threading
 
@@ -39,43 +40,42 @@ def test_redirects_follow_service_entries_too(fetcher, serve, source_of, key, ve
     source = source_of(made, "http://first.example/keys", resources=given)
     first.paths["/out"] = (307, {"location": "http://third.example.com/there"}, b"")
     outside = source_of(made, "http://first.example/out", resources=given)
-    made.wait(5)
+    assert made.wait(60)
     assert verifies(source, key), source.error
     assert second.requests[0][1]["host"] == "second.example"
     assert "third.example.com:80 is outside the mesh" in outside.error
 
 
-def test_an_endpoint_that_is_down_is_passed_over(fetcher, serve, source_of, key, verifies):
+def test_an_endpoint_that_is_down_is_passed_over(fetcher, serve, source_of, key, verifies, closed_port):
     server = serve()
     server.serve(key)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        closed = free.getsockname()[1]
     given = entry(
-        WorkloadEntry(address="127.0.0.1", ports={"p": closed}, weight=1000),
+        WorkloadEntry(address="127.0.0.1", ports={"p": closed_port}, weight=1000),
         WorkloadEntry(address="no-such-host.invalid"),
         WorkloadEntry(address="127.0.0.1", ports={"p": server.port}),
     )
     made = fetcher(refresh=60)
     source = source_of(made, "http://keys.example/keys", resources=Resources(service_entries=(given,)))
-    made.wait(10)
+    assert made.wait(60)
     assert verifies(source, key), source.error
 
 
 def test_failures_of_several_endpoints_are_told_together_and_always_alike(fetcher, source_of, eventually):
-    closed = []
-    for _ in range(2):
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            closed.append(free.getsockname()[1])
-    given = entry(*(WorkloadEntry(address="127.0.0.1", ports={"p": port}) for port in closed))
-    made = fetcher()
-    source = source_of(made, "http://keys.example/keys", resources=Resources(service_entries=(given,)))
     errors = set()
+    with socket.socket() as one, socket.socket() as other:
+        for holder in (one, other):
+            holder.bind(("127.0.0.1", 0))
+        closed = [holder.getsockname()[1] for holder in (one, other)]
+        given = entry(*(WorkloadEntry(address="127.0.0.1", ports={"p": port}) for port in closed))
+        made = fetcher()
+        source = source_of(made, "http://keys.example/keys", resources=Resources(service_entries=(given,)))
 
-    def enough():
-        errors.add(source.error)
-        return made.states()[0].failures > 20
+        def enough():
+            errors.add(source.error)
+            return made.states()[0].failures > 20
 
-    eventually(enough, 10)
+        eventually(enough)
+        made.close()
     errors.discard("")
     assert len(errors) == 1
     assert all(str(port) in next(iter(errors)) for port in closed)
@@ -100,14 +100,15 @@ def test_an_endpoint_that_does_not_answer_leaves_time_for_the_next(fetcher, serv
             WorkloadEntry(address="127.0.0.1", ports={"p": server.port}),
         )
         made = fetcher(refresh=60)
-        source = source_of(made, "http://keys.example/keys", resources=Resources(service_entries=(given,)), timeout=1)
-        made.wait(5)
+        source = source_of(made, "http://keys.example/keys", resources=Resources(service_entries=(given,)), timeout=8)
+        assert made.wait(60)
         for one in stuck:
             one.close()
     assert verifies(source, key), source.error
 
 
-def test_endpoints_are_asked_as_often_as_their_weights_say(fetcher, serve, source_of, key, eventually):
+def test_endpoints_are_asked_as_often_as_their_weights_say(fetcher, serve, source_of, key, eventually, monkeypatch):
+    monkeypatch.setattr("extauthz.authn.fetch.client.random", random.Random(1))
     heavy, light = serve(), serve()
     heavy.serve(key)
     light.serve(key)
@@ -117,7 +118,7 @@ def test_endpoints_are_asked_as_often_as_their_weights_say(fetcher, serve, sourc
     )
     made = fetcher(refresh=0.005, refresh_min=0.005)
     source_of(made, "http://keys.example/keys", resources=Resources(service_entries=(given,)))
-    eventually(lambda: len(heavy.requests) + len(light.requests) > 80, 30)
+    eventually(lambda: len(heavy.requests) + len(light.requests) > 80)
     share = len(heavy.requests) / (len(heavy.requests) + len(light.requests))
     assert 0.7 < share < 1
 
@@ -140,26 +141,24 @@ def test_an_endpoint_may_be_a_unix_socket(fetcher, source_of, key, tmp_path, ver
         given = entry(WorkloadEntry(address=f"unix://{path}"))
         made = fetcher(refresh=60)
         source = source_of(made, "http://keys.example/keys", resources=Resources(service_entries=(given,)))
-        made.wait(5)
+        assert made.wait(60)
     assert verifies(source, key), source.error
     assert b"host: keys.example\r\n" in seen[0].lower()
 
 
-def test_resolve_maps_hosts_ports_and_several_addresses(fetcher, serve, source_of, key, verifies):
+def test_resolve_maps_hosts_ports_and_several_addresses(fetcher, serve, source_of, key, verifies, closed_port):
     server = serve()
     server.serve(key)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        closed = free.getsockname()[1]
     made = fetcher(
         refresh=60,
         resolve=(
             f"a.example.com:81=127.0.0.1:{server.port}",
-            f"b.example.com=127.0.0.1:{closed},127.0.0.1:{server.port}",
+            f"b.example.com=127.0.0.1:{closed_port},127.0.0.1:{server.port}",
         ),
     )
     a, b = source_of(made, "http://a.example.com:81/keys"), source_of(made, "http://B.example.com/keys")
     c = source_of(made, f"http://localhost:{server.port}/keys")
-    made.wait(5)
+    assert made.wait(60)
     assert verifies(a, key), a.error
     assert verifies(b, key), b.error
     assert verifies(c, key), c.error

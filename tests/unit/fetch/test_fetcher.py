@@ -1,6 +1,5 @@
 import gzip
 import json
-import socket
 import threading
 import time
 
@@ -39,7 +38,7 @@ def test_a_set_is_there_after_the_first_fetch(fetcher, serve, source_of, key):
     made = fetcher(refresh=60)
     source = source_of(made, server.url())
     assert source_of(made, server.url()) is source
-    assert made.wait(5)
+    assert made.wait(60)
     assert verifies(source, key)
     assert len(server.requests) == 1
     found = state(made)
@@ -53,7 +52,7 @@ def test_keys_rotate_and_equal_content_keeps_the_same_object(fetcher, serve, sou
     server.serve(key)
     made = fetcher()
     source = source_of(made, server.url())
-    made.wait(5)
+    assert made.wait(60)
     before = source.key_set
     eventually(lambda: len(server.requests) > 2)
     assert source.key_set is before
@@ -89,8 +88,8 @@ def test_a_bad_answer_never_replaces_a_good_set(fetcher, serve, source_of, key, 
     server.serve(key)
     made = fetcher()
     source = source_of(made, server.url())
-    made.wait(5)
-    server.status, server.headers, server.body = BAD_ANSWERS[answer]
+    assert made.wait(60)
+    server.answer = BAD_ANSWERS[answer]
     eventually(lambda: state(made).failures >= 2)
     assert verifies(source, key)
     assert state(made).error
@@ -106,44 +105,43 @@ def test_starting_with_a_bad_answer_tokens_are_refused_until_a_good_one(
     fetcher, serve, source_of, key, eventually, answer
 ):
     server = serve()
-    server.status, server.headers, server.body = BAD_ANSWERS[answer]
+    server.answer = BAD_ANSWERS[answer]
     made = fetcher()
     source = source_of(made, server.url())
-    assert made.wait(10)
+    assert made.wait(60)
     assert source.key_set is UNAVAILABLE
     assert not state(made).available
     server.serve(key)
     eventually(lambda: verifies(source, key))
 
 
-def test_a_closed_port_is_tried_again(fetcher, serve, source_of, key, eventually):
-    server = serve()
-    server.serve(key)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    made = fetcher(resolve=(f"keys.example:80=127.0.0.1:{port}",))
+def test_a_closed_port_is_tried_again(fetcher, source_of, closed_port, eventually):
+    made = fetcher(resolve=(f"keys.example:80=127.0.0.1:{closed_port}",))
     source = source_of(made, "http://keys.example/keys")
-    assert made.wait(5)
+    assert made.wait(60)
     assert "connection refused" in state(made).error
     assert source.key_set is UNAVAILABLE
+    eventually(lambda: state(made).failures > 1)
 
 
-def test_a_server_that_never_answers_costs_the_rules_timeout(fetcher, serve, source_of, key):
-    server = serve()
-    server.serve(key)
-    server.delay = 3
-    made = fetcher()
-    source_of(made, server.url(), timeout=0.1)
-    started = time.monotonic()
-    assert made.wait(5)
-    assert time.monotonic() - started < 2
-    assert "not done within 0.1 s: waiting for the answer" in state(made).error
+def test_a_server_that_never_answers_costs_the_rules_timeout(fetcher, serve, source_of, comes_to, time_passes):
+    server, ended = serve(), threading.Event()
+    server.before_answer = lambda: ended.wait(600)
+    made = fetcher(retry_first=600, retry_max=600, refresh=600)
+    source = source_of(made, server.url(), timeout=100)
+    comes_to("waiting for the answer")
+    time_passes(made, 90)
+    assert not source.first_fetch_ended.wait(0.2)
+    time_passes(made, 10)
+    assert made.wait(60)
+    ended.set()
+    assert "not done within 100 s: waiting for the answer" in state(made).error
 
 
 def test_a_name_that_does_not_resolve_says_so(fetcher, source_of):
     made = fetcher()
     source_of(made, "http://no-such-host.invalid/keys")
-    made.wait(10)
+    assert made.wait(60)
     assert "does not resolve" in state(made).error
 
 
@@ -152,7 +150,7 @@ def test_an_unknown_key_id_fetches_early_and_only_once(fetcher, serve, source_of
     server.serve(key)
     made = fetcher(refresh=60, refresh_min=30)
     source = source_of(made, server.url())
-    made.wait(5)
+    assert made.wait(60)
     new = SigningKey.generate("ES256", "new")
     server.serve(new)
     for _ in range(50):
@@ -168,7 +166,7 @@ def test_cache_control_makes_the_next_fetch_earlier_but_not_too_early(fetcher, s
     made = fetcher(refresh=1000, refresh_min=100)
     server.serve(key, cache_control="max-age=500")
     source_of(made, server.url())
-    made.wait(5)
+    assert made.wait(60)
     assert 440 < state(made).next_fetch <= 500
 
 
@@ -177,7 +175,7 @@ def test_an_unchanged_set_is_confirmed_by_its_etag(fetcher, serve, source_of, ke
     server.serve(key, etag='"1"')
     made = fetcher()
     source = source_of(made, server.url())
-    made.wait(5)
+    assert made.wait(60)
     before = source.key_set
     eventually(lambda: len(server.requests) >= 3)
     assert server.requests[1][1]["if-none-match"] == '"1"'
@@ -190,7 +188,7 @@ def test_a_set_that_is_too_old_is_dropped(fetcher, serve, source_of, key, eventu
     server.serve(key)
     made = fetcher(max_stale=0.5)
     source = source_of(made, server.url())
-    made.wait(5)
+    assert made.wait(60)
     server.status = 500
     eventually(lambda: source.key_set is UNAVAILABLE)
     server.serve(key)
@@ -205,14 +203,14 @@ def test_discovery_leads_to_the_key_set_and_compares_the_issuer(fetcher, serve, 
     server.paths[well_known] = (404, {}, b"")
     made = fetcher()
     source = source_of(made, issuer=issuer)
-    made.wait(5)
+    assert made.wait(60)
     assert "404" in state(made).error
     document = {"issuer": "https://other.example", "jwks_uri": server.url("/jwks")}
     server.paths[well_known] = (200, {}, json.dumps(document).encode())
     eventually(lambda: "is of issuer" in state(made).error)
     server.paths[well_known] = (200, {}, json.dumps({**document, "issuer": issuer}).encode())
     eventually(lambda: verifies(source, key))
-    assert server.requests[-1][0] == "/jwks"
+    assert "/jwks" in [path for path, _ in server.requests]
 
 
 def test_redirects_are_followed_five_times_and_never_to_plain_http(fetcher, serve, source_of, key, authority):
@@ -222,13 +220,13 @@ def test_redirects_are_followed_five_times_and_never_to_plain_http(fetcher, serv
         server.paths[f"/{number}"] = (302, {"location": f"/{number - 1}" if number else "/keys"}, b"")
     made = fetcher(refresh=60)
     near, far = source_of(made, server.url("/4")), source_of(made, server.url("/6"))
-    made.wait(5)
+    assert made.wait(60)
     assert verifies(near, key)
     assert far.error.startswith("more than 5 redirects")
     secure = serve(authority.context("s", "127.0.0.1"))
     secure.paths["/keys"] = (302, {"location": server.url()}, b"")
     downgraded = source_of(made, secure.url())
-    made.wait(5)
+    assert made.wait(60)
     assert not verifies(downgraded, key)
 
 
@@ -244,8 +242,8 @@ def test_certificates_are_verified(fetcher, serve, source_of, key, authority):
         server = serve(context)
         server.serve(key)
         untrusted, trusted = source_of(made, server.url()), source_of(trusting, server.url())
-        made.wait(5)
-        trusting.wait(5)
+        assert made.wait(60)
+        assert trusting.wait(60)
         assert "127.0.0.1" in untrusted.error, name
         assert "certificate verify failed" in untrusted.error, name
         assert (said in trusted.error) if said else verifies(trusted, key), (name, trusted.error)
@@ -274,7 +272,7 @@ def test_a_service_entry_says_where_a_host_is(fetcher, serve, source_of, key):
     made = fetcher(egress="mesh", refresh=60)
     inside = source_of(made, "http://keys.example/keys", resources=Resources(service_entries=(entry(server),)))
     outside = source_of(made, "http://www.elsewhere.example/keys")
-    made.wait(5)
+    assert made.wait(60)
     assert verifies(inside, key)
     assert "outside the mesh" in outside.error
     assert server.requests[0][1]["host"] == "keys.example"
@@ -295,7 +293,7 @@ def test_a_destination_rule_originates_tls(fetcher, serve, source_of, key, autho
     given = Resources(service_entries=(entry(server, port=443),), destination_rules=(tls,))
     made = fetcher(refresh=60)
     source = source_of(made, uri, resources=given)
-    made.wait(5)
+    assert made.wait(60)
     assert verifies(source, key), source.error
 
 
@@ -314,7 +312,7 @@ def test_other_names_may_be_asked_for_and_verification_left_out(fetcher, serve, 
             service_entries=(entry(server, port=443),), destination_rules=(rule(mode=TlsMode.SIMPLE, **tls),)
         )
         source = source_of(made, "https://keys.example/keys", resources=given)
-        made.wait(5)
+        assert made.wait(60)
         outcomes[name] = verifies(source, key)
     assert outcomes == {"wrong name": False, "named": True, "unverified": True}
 
@@ -324,7 +322,7 @@ def test_short_names_are_completed_inside_the_cluster(fetcher, serve, source_of,
     server.serve(key)
     made = fetcher(refresh=60, resolve=(f"nginx-proxy.ns.svc.cluster.local=127.0.0.1:{server.port}",))
     source = source_of(made, "http://nginx-proxy/get_jwks")
-    made.wait(5)
+    assert made.wait(60)
     assert verifies(source, key)
     assert server.requests[0][0] == "/get_jwks"
 
@@ -333,7 +331,7 @@ def test_metadata_addresses_are_never_asked(fetcher, source_of):
     made = fetcher()
     for address in ("169.254.169.254", "[fd00:ec2::254]", "100.100.100.200"):
         source = source_of(made, f"http://{address}/keys")
-        made.wait(5)
+        assert made.wait(60)
         assert "no key set is fetched from there" in source.error
 
 
@@ -345,26 +343,26 @@ def test_ipv6_ports_and_queries_are_part_of_a_url(fetcher, serve, source_of, key
     server.serve(key)
     made = fetcher(refresh=60)
     source = source_of(made, server.url("/a/b?c=d&key=secret", "[::1]"))
-    made.wait(5)
+    assert made.wait(60)
     assert verifies(source, key)
     assert server.requests[0][0] == "/a/b?c=d&key=secret"
     assert "secret" not in state(made).uri
 
 
-def test_last_good_sets_survive_a_restart(fetcher, serve, source_of, key, tmp_path):
+def test_last_good_sets_survive_a_restart(fetcher, serve, source_of, key, tmp_path, kept_file):
     server = serve()
     server.serve(key)
     first = fetcher(cache_dir=str(tmp_path / "sets"))
     source_of(first, server.url())
-    first.wait(5)
+    assert first.wait(60)
+    file = kept_file(tmp_path / "sets")
     first.close()
-    (file,) = (tmp_path / "sets").iterdir()
     assert file.stat().st_mode & 0o777 == 0o600
     server.status = 503
     again = fetcher(cache_dir=str(tmp_path / "sets"))
     source = source_of(again, server.url())
     assert verifies(source, key)
-    again.wait(5)
+    assert again.wait(60)
     assert verifies(source, key)
     file.write_text("{")
     broken = fetcher(cache_dir=str(tmp_path / "sets"))
@@ -376,7 +374,7 @@ def test_sources_live_as_long_as_policies_ask_for_them(fetcher, serve, source_of
     server.serve(key)
     made = fetcher(refresh=0.1)
     kept, dropped = source_of(made, server.url("/kept")), source_of(made, server.url("/dropped"))
-    made.wait(5)
+    assert made.wait(60)
     made.retain()
     assert source_of(made, server.url("/kept")) is kept
     made.retain()
@@ -388,25 +386,22 @@ def test_a_thousand_urls_are_fetched_a_few_at_a_time(fetcher, serve, source_of, 
     server = serve()
     server.serve(key)
     peak, open_now, lock = 0, 0, threading.Lock()
-    handle = server.http.process_request_thread
 
-    def counted(request, address):
+    def count():
         nonlocal peak, open_now
         with lock:
             open_now += 1
             peak = max(peak, open_now)
-        try:
-            handle(request, address)
-        finally:
-            with lock:
-                open_now -= 1
+        time.sleep(0.001)
+        with lock:
+            open_now -= 1
 
-    server.http.process_request_thread = counted
+    server.before_answer = count
     made = fetcher(refresh=600, concurrency=8)
     sources = [source_of(made, server.url(f"/{number}")) for number in range(1000)]
-    assert made.wait(60)
+    assert made.wait(120)
     assert all(verifies(source, key) for source in sources[::100])
-    assert peak <= 9
+    assert peak <= 8
 
 
 def test_unusable_options_and_urls_are_explained(fetcher, source_of, tmp_path):

@@ -50,23 +50,36 @@ def nginx(tmp_path, key, authority):
     """nginx with the key set at /get_jwks: its ports for plain text and for TLS as keys.example.com."""
     if NGINX is None:
         pytest.skip("nginx is not installed (Debian: apt install nginx-light)")
-    with socket.create_server(("127.0.0.1", 0)) as free, socket.create_server(("127.0.0.1", 0)) as also_free:
-        port, tls_port = free.getsockname()[1], also_free.getsockname()[1]
     certificate, private = authority.files("nginx", "keys.example.com")
     files = {"directory": tmp_path, "certificate": certificate, "private": private}
     (tmp_path / "jwks.json").write_text(json.dumps(key_set(key)))
-    (tmp_path / "nginx.conf").write_text(CONFIGURATION.format(port=port, tls_port=tls_port, **files))
-    process = subprocess.Popen([NGINX, "-c", str(tmp_path / "nginx.conf"), "-p", str(tmp_path)])
+    process = None
+    # A port that was free may be somebody else's by the time that nginx asks for it: it ends then.
+    while process is None:
+        with socket.create_server(("127.0.0.1", 0)) as free, socket.create_server(("127.0.0.1", 0)) as also_free:
+            port, tls_port = free.getsockname()[1], also_free.getsockname()[1]
+        (tmp_path / "nginx.conf").write_text(CONFIGURATION.format(port=port, tls_port=tls_port, **files))
+        process = started(tmp_path)
     try:
-        deadline = time.monotonic() + 10
-        while socket.socket().connect_ex(("127.0.0.1", port)):
-            assert time.monotonic() < deadline
-            assert process.poll() is None
-            time.sleep(0.02)
         yield port, tls_port
     finally:
         process.terminate()
         process.wait()
+
+
+def started(directory):
+    """nginx once it listens; None when its ports are taken."""
+    process = subprocess.Popen([NGINX, "-c", str(directory / "nginx.conf"), "-p", str(directory)])
+    deadline = time.monotonic() + 60
+    while not (directory / "pid").exists():  # which it writes when it listens
+        if process.poll() is not None:
+            log = (directory / "error.log").read_text()
+            assert "Address already in use" in log, log
+            (directory / "error.log").unlink()
+            return None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
 
 
 def test_the_storys_key_server_is_reached_in_the_cluster(nginx, fetcher, source_of, key, tmp_path, eventually):
@@ -81,7 +94,7 @@ def test_the_storys_key_server_is_reached_in_the_cluster(nginx, fetcher, source_
     source = source_of(
         made, "http://nginx-proxy/get_jwks", namespace="istio-system", resources=Resources(service_entries=(entry,))
     )
-    assert made.wait(5)
+    assert made.wait(60)
     assert [one.kid for one in source.key_set.keys] == [key.kid]
     (state,) = made.states()
     assert state.via == ("ServiceEntry istio-system/nginx-proxy",)

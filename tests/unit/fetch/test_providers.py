@@ -4,6 +4,7 @@ import base64
 import datetime
 import hashlib
 import json
+import time
 
 import pytest
 from cryptography import x509
@@ -111,17 +112,18 @@ PROVIDERS = (google, auth0, okta, entra, keycloak, cognito, apple, firebase, mix
 def test_a_providers_key_set_is_read_in_order_with_its_lifetime(fetcher, serve, source_of, verifies, keys, provider):
     document, headers, key_ids, skipped, lifetime = provider(keys)
     server = serve()
-    server.headers, server.body = headers, json.dumps(document, indent=2).encode()
+    server.answer = 200, headers, json.dumps(document, indent=2).encode()
+    began = time.monotonic()
     made = fetcher(refresh=10_000_000, refresh_min=0.001)
     source = source_of(made, server.url())
-    assert made.wait(5)
+    assert made.wait(60)
     assert [key.kid for key in source.key_set.keys] == key_ids, source.error
     assert [one.kid for one in source.key_set.skipped] == skipped
     assert verifies(source, keys["now"])
     due = made.states()[0].next_fetch
     expected = 10_000_000 if lifetime is None else lifetime
     # Refreshes come up to a tenth early.
-    assert 0.9 * expected - 5 <= due <= expected + 1
+    assert 0.9 * expected - 1 - (time.monotonic() - began) <= due <= expected + 1
 
 
 def test_a_key_that_encrypts_verifies_nothing(fetcher, serve, source_of, verifies, keys):
@@ -129,7 +131,7 @@ def test_a_key_that_encrypts_verifies_nothing(fetcher, serve, source_of, verifie
     server.body = json.dumps(keycloak(keys)[0]).encode()
     made = fetcher(refresh=60)
     source = source_of(made, server.url())
-    assert made.wait(5)
+    assert made.wait(60)
     assert not verifies(source, keys["next"])
 
 
@@ -171,7 +173,7 @@ def test_discovery_finds_the_keys_where_providers_have_them(
     }
     made = fetcher(refresh=60)
     source = source_of(made, issuer=server.url(issuer))
-    assert made.wait(5)
+    assert made.wait(60)
     assert verifies(source, keys["now"]), source.error
     assert [path for path, _ in server.requests] == [well_known, keys_at]
 
@@ -182,6 +184,6 @@ def test_an_issuer_for_all_tenants_is_not_the_issuer_of_one(fetcher, serve, sour
     server.body = json.dumps(document).encode()
     made = fetcher(refresh=60)
     source = source_of(made, issuer=server.url("/common/v2.0"))
-    assert made.wait(5)
+    assert made.wait(60)
     assert "is of issuer" in source.error
     assert "{tenantid}" in source.error

@@ -4,7 +4,8 @@ import base64
 import gzip
 import json
 import os
-import time
+import socket
+import threading
 from contextlib import suppress
 
 import pytest
@@ -25,14 +26,13 @@ def request_of(connection):
     return head
 
 
-def test_a_request_says_who_asks_and_nothing_more(fetcher, serve, source_of, key):
+def test_a_request_says_who_asks_and_nothing_more(fetcher, serve, source_of, key, eventually):
     server = serve()
     server.serve(key, set_cookie="a=b")
     made = fetcher()
     source_of(made, server.url("/keys?x=y"))
-    made.wait(5)
-    time.sleep(0.5)
-    assert len(server.requests) > 1
+    assert made.wait(60)
+    eventually(lambda: len(server.requests) > 1)
     for path, headers in server.requests:
         assert path == "/keys?x=y"
         assert {name.lower() for name in headers} == {
@@ -48,7 +48,7 @@ def test_credentials_in_a_url_are_sent_to_its_origin_only(fetcher, serve, source
     server.paths["/there"] = (302, {"location": other.url()}, b"")
     made = fetcher(refresh=60)
     source_of(made, server.url(host="me:p%40ss@127.0.0.1"))
-    made.wait(5)
+    assert made.wait(60)
     expected = "Basic " + base64.b64encode(b"me:p@ss").decode()
     assert [headers.get("authorization") for _, headers in server.requests] == [expected, expected]
     assert "authorization" not in other.requests[0][1]
@@ -62,7 +62,7 @@ def test_proxies_of_the_environment_do_not_apply(fetcher, serve, source_of, key,
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     made = fetcher(refresh=60, resolve=(f"keys.example=127.0.0.1:{server.port}",))
     source = source_of(made, "http://keys.example/keys")
-    made.wait(5)
+    assert made.wait(60)
     assert verifies(source, key), source.error
 
 
@@ -74,7 +74,7 @@ def test_a_proxy_that_was_asked_for_is_used_for_hosts_outside(fetcher, serve, so
     outside = source_of(made, "http://keys.example.com/keys")
     near = source_of(made, "http://svc.ns/keys")
     local = source_of(made, inside.url("/local"))
-    made.wait(5)
+    assert made.wait(60)
     assert verifies(outside, key), outside.error
     assert verifies(near, key)
     assert verifies(local, key)
@@ -88,7 +88,7 @@ def test_the_content_type_does_not_matter(fetcher, serve, source_of, key, verifi
     server.serve(key, **({"content-type": content_type} if content_type else {}))
     made = fetcher(refresh=60)
     source = source_of(made, server.url())
-    made.wait(5)
+    assert made.wait(60)
     assert verifies(source, key)
 
 
@@ -105,7 +105,7 @@ def test_gzip_is_unpacked_and_chunks_are_joined(fetcher, raw, source_of, key, ve
 
     made = fetcher(refresh=60)
     source = source_of(made, f"http://127.0.0.1:{raw(act)}/keys")
-    made.wait(5)
+    assert made.wait(60)
     assert verifies(source, key), source.error
 
 
@@ -115,6 +115,8 @@ def test_a_huge_body_is_cut_off(failure, raw, kind):
 
     def act(connection):
         nonlocal sent
+        # Without this it is the system's settings that say how much a socket holds.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
         request_of(connection)
         head = {
             "declared": b"content-length: 1073741824\r\n\r\n",
@@ -138,26 +140,40 @@ def test_too_many_keys_are_refused(fetcher, serve, source_of, key):
     server.body = json.dumps(key_set(*[key.jwk(kid=str(number)) for number in range(1001)])).encode()
     made = fetcher(refresh=60)
     source = source_of(made, server.url())
-    made.wait(10)
+    assert made.wait(60)
     assert "more than 1000 keys" in source.error
 
 
 @pytest.mark.parametrize("where", ["head", "body", "before anything"])
-def test_a_slow_server_costs_the_rules_timeout_and_no_more(failure, raw, where):
+def test_a_slow_server_costs_the_rules_timeout_and_no_more(
+    fetcher, source_of, raw, eventually, comes_to, time_passes, where
+):
+    steps, ended = 0, threading.Event()
+
     def act(connection):
+        nonlocal steps
         request_of(connection)
         text = {"head": OK, "body": OK + b"content-length: 100000\r\n\r\n", "before anything": b""}[where]
         connection.sendall(text)
-        for _ in range(200):
-            time.sleep(0.02)
+        while not ended.wait(0.05):
             if where != "before anything":
                 connection.sendall(b"x" if where == "body" else b"a: b\r\n")
+            steps += 1
 
-    began = time.monotonic()
-    cause, text = failure(f"http://127.0.0.1:{raw(act)}/keys", timeout=0.3)
-    assert time.monotonic() - began < 2
-    assert cause == "timeout"
-    assert ("reading the body" if where == "body" else "waiting for the answer") in text
+    made = fetcher(refresh=600, retry_first=600, retry_max=600)
+    source = source_of(made, f"http://127.0.0.1:{raw(act)}/keys", timeout=100)
+    doing = "reading the body" if where == "body" else "waiting for the answer"
+    comes_to(doing)
+    time_passes(made, 60)
+    before = steps
+    eventually(lambda: steps > before + 3)
+    assert not source.first_fetch_ended.is_set()
+    # What came meanwhile gives it no more time.
+    time_passes(made, 40)
+    assert made.wait(60)
+    ended.set()
+    assert made.states()[0].results == {"timeout": 1}
+    assert doing in source.error
 
 
 def test_endless_headers_are_cut_off(failure, raw):
@@ -208,7 +224,7 @@ def test_what_is_no_http_answer_is_a_broken_connection(failure, raw, answer, sai
 )
 def test_answers_that_bring_nothing_are_named(failure, serve, status, headers, cause, said):
     server = serve()
-    server.status, server.headers = status, headers
+    server.answer = status, headers, b""
     found, text = failure(server.url())
     assert found == cause
     assert said in text
@@ -253,7 +269,7 @@ def test_discovery_documents_that_do_not_do_are_named(fetcher, serve, source_of,
     server.body = document
     made = fetcher(refresh=60)
     source = source_of(made, issuer=server.url(""))
-    made.wait(5)
+    assert made.wait(60)
     assert made.states()[0].results == {cause: 1}
     assert said in source.error
     assert source.error.isprintable()
@@ -264,7 +280,7 @@ def test_discovery_over_https_does_not_lead_to_plain_http(fetcher, serve, source
     secure.body = b'{"jwks_uri": "http://127.0.0.1/jwks"}'
     made = fetcher(refresh=60, ca_file=str(authority.file))
     source = source_of(made, issuer=secure.url(""))
-    made.wait(5)
+    assert made.wait(60)
     assert "came over https" in source.error
 
 
@@ -275,22 +291,31 @@ def test_a_certificate_map_is_a_key_set(fetcher, serve, source_of, authority):
     server.body = json.dumps({"kid-1": pem}).encode()
     made = fetcher(refresh=60)
     source = source_of(made, server.url())
-    made.wait(5)
+    assert made.wait(60)
     assert [one.kid for one in source.key_set.keys] == ["kid-1"], source.error
 
 
 def test_many_dead_issuers_do_not_delay_a_living_one(fetcher, serve, source_of, raw, eventually):
-    port = raw(lambda connection: time.sleep(30))
+    asked, ended = [], threading.Event()
+
+    def hang(connection):
+        asked.append(connection)
+        ended.wait(600)
+
+    port = raw(hang)
     made = fetcher(concurrency=2, refresh=0.1, refresh_min=0.05)
-    for number in range(8):
-        source_of(made, f"http://127.0.0.1:{port}/{number}", timeout=0.4)
+    dead = [source_of(made, f"http://127.0.0.1:{port}/{number}", timeout=0.4) for number in range(8)]
+    assert made.wait(120)
+    # From now on each of them hangs for as long as this test may take.
+    for source in dead:
+        source.timeout = 600
+    before = len(asked)
+    eventually(lambda: len(asked) >= before + 2)
     server, key = serve(), SigningKey.generate("ES256", "k")
     server.serve(key)
     source_of(made, server.url())
-    made.wait(30)
-    before = len(server.requests)
-    time.sleep(1)
-    assert len(server.requests) - before >= 4
+    eventually(lambda: len(server.requests) > 4)
+    ended.set()
 
 
 def test_fetching_leaves_nothing_open(fetcher, serve, source_of, key, eventually, authority):
@@ -309,5 +334,6 @@ def test_fetching_leaves_nothing_open(fetcher, serve, source_of, key, eventually
     source_of(made, secure.url())
     eventually(lambda: len(plain.requests) > 5 and len(secure.requests) > 5)
     early = sockets()
-    eventually(lambda: len(plain.requests) > 30 and len(secure.requests) > 30, 20)
-    assert sockets() <= early + 6
+    eventually(lambda: len(plain.requests) > 30 and len(secure.requests) > 30)
+    # What the server has not closed yet is no leak.
+    eventually(lambda: sockets() <= early + 6)

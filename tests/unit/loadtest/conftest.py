@@ -29,6 +29,8 @@ from extauthz.server.transport import CHECK_METHOD, DEFAULT_LIMITS, Handler, Tls
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 FRAME_HEAD_BYTES = 9
+PATIENCE = 60.0
+"""Seconds for what is only late on a busy machine."""
 
 
 class CheckServer:
@@ -122,7 +124,7 @@ class Lab:
         """
 
         def behave(peer: socket.socket) -> None:
-            peer.sendall(self.frame(4, 0, 0) + self.frame(4, 1, 0))
+            peer.sendall(self.frame(4, 0, 0))
             received, at = b"", len(PREFACE)
             left = list(answers)
             while data := peer.recv(65536):
@@ -130,6 +132,8 @@ class Lab:
                 while len(received) >= at + FRAME_HEAD_BYTES:
                     length = int.from_bytes(received[at : at + 3], "big")
                     kind, flags = received[at + 3], received[at + 4]
+                    if kind == 4 and not flags & 1:
+                        peer.sendall(self.frame(4, 1, 0))
                     if kind in (0, 1) and flags & 1 and left:
                         answer = left.pop(0)
                         if not answer:
@@ -145,7 +149,9 @@ class Lab:
         return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
 
     @staticmethod
-    def check_wire(address: Address, *, timeout: float = 5.0, connections: int = 2, tls: Tls | None = None) -> Wire:
+    def check_wire(
+        address: Address, *, timeout: float = PATIENCE, connections: int = 2, tls: Tls | None = None
+    ) -> Wire:
         """Check calls to an address."""
         headers = packed(check_fields("shop", timeout))
         return Wire(Protocol.CHECK, address, headers, "shop", connections, timeout, tls=tls)
@@ -155,7 +161,7 @@ class Lab:
         address: Address,
         protocol: Protocol = Protocol.HTTP1,
         *,
-        timeout: float = 5.0,
+        timeout: float = PATIENCE,
         connections: int = 2,
         tls: Tls | None = None,
     ) -> Wire:
@@ -170,6 +176,14 @@ class Lab:
         working.open()
         return working
 
+    @staticmethod
+    def eventually(condition: Callable[[], bool]) -> None:
+        """Wait until a condition holds."""
+        deadline = monotonic() + PATIENCE
+        while not condition():
+            assert monotonic() < deadline, "it did not come to hold"
+            sleep(0.005)
+
     def drive(
         self, name: str, wire: Wire, payloads: Sequence[bytes], *, count: int = 20, rate: float = 1000.0
     ) -> Records:
@@ -178,7 +192,7 @@ class Lab:
         try:
             due = monotonic_ns() + 50_000_000 + (np.arange(count) * 1e9 / rate).astype(np.int64)
             which = np.arange(count, dtype=np.uint32) % np.uint32(len(payloads))
-            records, offered, deadline = [working.collect()], 0, monotonic() + 30
+            records, offered, deadline = [working.collect()], 0, monotonic() + 2 * PATIENCE
             while sum(map(len, records)) < count and monotonic() < deadline:
                 offered += working.offer(due[offered:], which[offered:])
                 sleep(0.005)
@@ -197,11 +211,12 @@ def lab() -> Iterator[Lab]:
 
 
 @pytest.fixture
-def closed_port() -> int:
-    """A local port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def closed_port() -> Iterator[int]:
+    """A local port on which nobody listens, and nobody else can; a server of the test may."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield int(holder.getsockname()[1])
 
 
 @pytest.fixture

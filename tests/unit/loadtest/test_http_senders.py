@@ -37,7 +37,7 @@ def test_each_request_becomes_one_record_with_its_times_in_order(lab, name):
     assert set(records["outcome"]) == {200}
     for earlier, later in (("due", "taken"), ("taken", "sent"), ("sent", "done")):
         assert np.all(records[earlier] <= records[later])
-    assert server.connections == 2
+    lab.eventually(lambda: server.connections == 2)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_head_answer_has_no_body_whatever_it_says(lab, name):
 )
 def test_nonsense_is_a_protocol_error(lab, name, answer):
     server = lab.serve_http(answer)
-    records = lab.drive(name, lab.http_wire(server.address, connections=1, timeout=2), [GET], count=2, rate=20)
+    records = lab.drive(name, lab.http_wire(server.address, connections=1), [GET], count=2, rate=20)
     assert set(records["outcome"]) == {Outcome.PROTOCOL}
 
 
@@ -130,7 +130,7 @@ def test_refused_reset_and_timeout_are_told_apart(lab, name, closed_port):
     reset = lab.drive(name, lab.http_wire(lab.serve_http(OK, b"").address), [GET], count=20)
     assert set(reset["outcome"]) == {200, Outcome.RESET}
     released = threading.Event()
-    silent = lab.serve_raw(lambda peer: released.wait(10))
+    silent = lab.serve_raw(lambda peer: released.wait(60))
     timeout = lab.drive(name, lab.http_wire(silent.address, timeout=0.2), [GET], count=5)
     released.set()
     assert set(timeout["outcome"]) == {Outcome.TIMEOUT}
@@ -146,9 +146,9 @@ def test_requests_wait_for_a_free_connection_and_the_wait_counts(lab, name):
     server = lab.serve_raw(behave)
     records = lab.drive(name, lab.http_wire(server.address, connections=1), [GET], count=5, rate=1e6)
     latency = (records["done"] - records["due"]) / 1e6
-    service = (records["done"] - records["sent"]) / 1e6
     assert np.all(latency >= 49 * np.arange(1, 6))
-    assert np.median(service) < 100
+    # The wait is no part of the time of service: that begins when the connection is free.
+    assert np.all(records["sent"][1:] >= records["done"][:-1])
 
 
 def test_bodies_are_sent_and_read_by_the_peer(lab, name):

@@ -8,8 +8,7 @@ import signal
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing import Pipe
 
@@ -19,17 +18,16 @@ import pytest
 from extauthz.checkapi.write import write_decision
 from extauthz.decision import Decision
 from extauthz.loadtest import sender_native
+from extauthz.loadtest.arrivals import NANOSECONDS
 from extauthz.loadtest.crew import Crew, StepSeen, WorkerLost
+from extauthz.loadtest.outcomes import Outcome
 from extauthz.loadtest.plan import LoadOptions, TokenOptions, make_plan
-from extauthz.loadtest.results import StepResult
+from extauthz.loadtest.results import StepResult, step_result
 from extauthz.loadtest.run import Report, run
 
 MS = 1_000_000
 ALLOW = write_decision(Decision(True))
 DENY = write_decision(Decision(False, 403, "no"))
-
-STALL_RATE = 2000
-ATTEMPTS = 10
 
 
 class Quiet:
@@ -37,6 +35,7 @@ class Quiet:
 
     def __init__(self, after: int = 1, do: Callable[[], object] = lambda: None) -> None:
         self.told: list = []
+        self.progress: list[tuple[int, int]] = []
         self._after = after
         self._do: Callable[[], object] | None = do
 
@@ -45,7 +44,7 @@ class Quiet:
 
     def goes_on(self, rate, elapsed, seen):
         whole = seen.tally.whole()
-        self.told.append(("goes on", whole.latency.total))
+        self.progress.append((time.monotonic_ns(), whole.latency.total))
         if self._do is not None and whole.outcomes.total() >= self._after:
             self._do()
             self._do = None
@@ -55,7 +54,7 @@ class Quiet:
 
 
 def run_against(target: str, observer: Quiet | None = None, **options) -> Report:
-    standard = LoadOptions(target=target, rate="500", seconds=0.5, warmup=0.1, calibration=0)
+    standard = LoadOptions(target=target, rate="500", seconds=0.5, warmup=0.1, calibration=0, timeout=60)
     return run(make_plan(replace(standard, **options)), observer or Quiet())
 
 
@@ -87,79 +86,62 @@ def test_a_run_counts_every_call_and_each_once(lab):
     assert not report.interrupted
 
 
-@pytest.fixture
-def urgent() -> Iterator[None]:
-    """Goes before the other work of a busy machine, where this is allowed."""
-    before = os.getpriority(os.PRIO_PROCESS, 0)
-    with suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, -15)
-    yield
-    with suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, before)
-
-
-@pytest.mark.usefixtures("urgent")
 @pytest.mark.parametrize("sender", ["native", "portable"])
-def test_a_server_that_stalls_once_shows_with_the_right_counts(lab, sender):
-    """The server notes when it answered each call; with the schedule that gives every latency exactly."""
+def test_a_server_that_stalls_once_shows_with_the_right_counts(lab, sender, monkeypatch):
+    """The server notes when it answered each call, the observer when it was told so: the latency lies between."""
     if sender == "native" and not sender_native.available()[0]:
         pytest.skip("the native sender is not available")
-    rate = STALL_RATE if sender == "native" else STALL_RATE // 4
-    # The portable sender reads answers in Python, side by side with the server: a busy machine shows in its figures.
-    tolerance = 0.05 if sender == "native" else 0.3
-    complaint: AssertionError | None = None
-    for _ in range(ATTEMPTS):
-        server = StallingServer(at=rate // 2)
-        target = lab.serve_check(server.handle).target
-        options = {"seconds": 1.0, "warmup": 0.1, "connections": 1, "sender": sender}
-        (step,) = run_against(target, rate=str(rate), **options).steps
-        # What the sender itself is held up by other work on this machine is in its figures, not in the server's.
-        if step.lag.maximum >= 8 * MS:
-            continue
-        # Other work may also come between an answer and the server's note of it; an error of ours is there each time.
-        try:
-            check_stall(step, server.latencies(rate)[rate // 10 :], rate, tolerance)
-        except AssertionError as error:
-            complaint = error
-        else:
-            return
-    if complaint is not None:
-        raise complaint
-    pytest.skip("this machine is too busy to measure on")
+    rate, warmup, seconds = 500, 0.1, 2.5
+    starts = []
+
+    def kept(wanted, started, window, seen):
+        starts.append(window.start)
+        return step_result(wanted, started, window, seen)
+
+    monkeypatch.setattr("extauthz.loadtest.run.step_result", kept)
+    server, observer = StallingServer(at=rate // 2), Quiet()
+    target = lab.serve_check(server.handle).target
+    options = {"seconds": seconds, "warmup": warmup, "connections": 1, "sender": sender}
+    (step,) = run_against(target, observer, rate=str(rate), **options).steps
+    ended = time.monotonic_ns()
+    due = starts[0] + np.arange(round(rate * seconds)) * (NANOSECONDS // rate)
+    told_at, told = np.array([*observer.progress, (ended, len(due))]).T
+    least = np.array(server.answered[round(rate * warmup) :]) - due
+    most = told_at[np.searchsorted(told, np.arange(1, len(due) + 1))] - due
+    check_stall(step, least, most)
 
 
-def check_stall(step: StepResult, exact: np.ndarray, rate: int, tolerance: float) -> None:
-    """The result of a step against the exact latencies of its calls, among them a stall of 200 ms."""
-    assert step.counts.allowed == len(exact) == rate
-    for limit in (50, 100, 150):
-        wanted = np.count_nonzero(exact > limit * MS)
-        assert wanted == pytest.approx((200 - limit) * rate / 1000, rel=0.5)
-        assert step.latency_histogram.count_above(limit * MS) == pytest.approx(wanted, rel=tolerance)
+def check_stall(step: StepResult, least: np.ndarray, most: np.ndarray) -> None:
+    """The result of a step against bounds of its calls' latencies, among them a stall of a second."""
+    assert step.counts.allowed == len(least) == len(most)
+    # Histograms are exact to a thousandth; calls that were due together may be answered in another order.
+    least, most = least * 0.998, most * 1.002
+    for limit in (250, 500, 750):
+        in_stall = np.count_nonzero(least > limit * MS)
+        assert in_stall >= (1000 - limit) * step.rate / 1000 - 5
+        assert in_stall - 5 <= step.latency_histogram.count_above(limit * MS)
+        assert step.latency_histogram.count_above(limit * MS) <= np.count_nonzero(most > limit * MS) + 5
     for percent in (90.0, 95.0, 99.0, 99.9):
-        assert step.latency.percentiles[percent] == pytest.approx(np.percentile(exact, percent), rel=tolerance)
-    assert step.latency.maximum == pytest.approx(exact.max(), rel=tolerance)
+        found = step.latency.percentiles[percent]
+        assert np.percentile(least, percent, method="lower") <= found + 10 * MS
+        assert found - 10 * MS <= np.percentile(most, percent, method="higher")
+    assert least.max() <= step.latency.maximum <= most.max()
 
 
 class StallingServer:
-    """Answers at once, but for one stall of 200 ms, in which it answers nobody."""
+    """Answers at once, but for one stall of a second, in which it answers nobody."""
 
     def __init__(self, at: int) -> None:
         self._at = at
-        self._times: list[int] = []
         self._lock = threading.Lock()
+        self.answered: list[int] = []
 
     def handle(self, message: bytes) -> bytes:
         with self._lock:
-            if len(self._times) == self._at:
-                time.sleep(0.2)
-            self._times.append(time.monotonic_ns())
+            if len(self.answered) == self._at:
+                time.sleep(1)
+            self.answered.append(time.monotonic_ns())
             return ALLOW
-
-    def latencies(self, rate: int) -> np.ndarray:
-        """Of all calls, in ns, from when each was due: the fastest of them took no time to come here."""
-        gap = 1e9 / rate
-        since_due = np.array(self._times) - np.arange(len(self._times)) * gap
-        return since_due - since_due.min()
 
 
 def test_refused_calls_are_errors_and_no_latencies(closed_port):
@@ -172,17 +154,25 @@ def test_refused_calls_are_errors_and_no_latencies(closed_port):
 
 def test_a_server_that_dies_in_the_middle_leaves_both_kinds(lab):
     server = lab.serve_check(lambda message: ALLOW)
-    report = run_against(server.target, Quiet(50, server.transport.stop), rate="200", seconds=2.5)
+
+    class UntilRefused(Quiet):
+        def goes_on(self, rate, elapsed, seen):
+            super().goes_on(rate, elapsed, seen)
+            if Outcome.REFUSED in seen.tally.whole().outcomes and not self.told[1:]:
+                self.told.append("refused")
+                interrupt()
+
+    report = run_against(server.target, UntilRefused(50, server.transport.stop), rate="200", seconds=600.0)
     (step,) = report.steps
-    assert step.counts.asked == 500
-    assert step.counts.allowed > 0
+    assert step.counts.allowed >= 50
     assert step.counts.errors.get("refused", 0) > 0
-    assert step.counts.allowed + step.counts.failed == 500
+    assert step.counts.allowed + step.counts.failed + step.counts.unfinished == step.counts.asked
 
 
 def test_the_floor_is_measured_on_a_null_server_at_the_same_rates(lab):
     server = lab.serve_check(lambda message: DENY)
-    plan = make_plan(LoadOptions(target=server.target, rate="200,400,200", seconds=0.3, warmup=0, calibration=0.3))
+    timed = {"seconds": 0.3, "warmup": 0, "calibration": 0.3, "timeout": 60}
+    plan = make_plan(LoadOptions(target=server.target, rate="200,400,200", **timed))
     observer = Quiet()
     report = run(plan, observer)
     assert [step.rate for step in report.floors] == [200, 400]
@@ -202,9 +192,8 @@ def test_a_url_has_its_floor_and_its_statuses(lab, http):
         pytest.skip("the native sender is not available")
     server = lab.serve_http(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n")
     url = f"http://{server.target}/x" if http == "1.1" else f"http://{lab.serve_check(lambda message: ALLOW).target}/x"
-    report = run(
-        make_plan(LoadOptions(url=url, http=http, rate="200", seconds=0.3, warmup=0, calibration=0.2)), Quiet()
-    )
+    timed = {"seconds": 0.3, "warmup": 0, "calibration": 0.2, "timeout": 60}
+    report = run(make_plan(LoadOptions(url=url, http=http, rate="200", **timed)), Quiet())
     assert report.floors[0].counts.allowed == 40
     counts = report.steps[0].counts
     assert (counts.denied if http == "1.1" else counts.allowed) == 60
@@ -213,13 +202,20 @@ def test_a_url_has_its_floor_and_its_statuses(lab, http):
 def test_an_interrupt_gives_what_was_done(lab):
     server = lab.serve_check(lambda message: ALLOW)
     before = signal.getsignal(signal.SIGINT)
-    began = time.monotonic()
-    report = run_against(server.target, Quiet(100, interrupt), rate="300,600", seconds=60.0, warmup=0)
-    assert time.monotonic() - began < 20
+    interrupted = []
+
+    def note_and_interrupt() -> None:
+        interrupted.append(time.monotonic())
+        interrupt()
+
+    report = run_against(server.target, Quiet(100, note_and_interrupt), rate="300,600", seconds=600.0, warmup=0)
+    ending = time.monotonic() - interrupted[0]
+    assert ending < 60
     assert report.interrupted
     (step,) = report.steps
-    assert 0 < step.seconds < 20
-    assert step.counts.asked == pytest.approx(300 * step.seconds, abs=30)
+    assert 0 < step.seconds < 300
+    # Until a worker is told, calls are due and made.
+    assert 300 * step.seconds - 1 <= step.counts.asked <= 300 * (step.seconds + ending) + 1
     assert step.counts.allowed + step.counts.unfinished == step.counts.asked
     assert signal.getsignal(signal.SIGINT) is before
 
