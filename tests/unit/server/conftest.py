@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -33,6 +34,24 @@ from extauthz.server.transport import CHECK_METHOD, DEFAULT_LIMITS, Handler, Lim
 DEFAULT_TRANSPORT = os.environ.get("EXTAUTHZ_TEST_TRANSPORT", "")
 """For servers whose test names none; blank for the program's own choice, which is native where it is built."""
 
+PATIENCE = 30.0
+"""Seconds for what is only late on a busy machine."""
+
+
+@pytest.fixture
+def loopback() -> str:
+    """A loopback address that no other test process uses: a port that was given up there is not taken by a stranger."""
+    pid = os.getpid()
+    return f"127.{64 | pid >> 16 & 63}.{pid >> 8 & 255}.{pid & 255}"
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port of 127.0.0.1 that nobody listens on, kept from those who look for a free one."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
+
 
 @pytest.fixture(params=["grpcio", "native"])
 def transport_name(request: pytest.FixtureRequest) -> str:
@@ -57,10 +76,17 @@ class Running:
 
     def open_channel(self, *options: tuple[str, Any]) -> grpc.Channel:
         """A connection of its own."""
-        own = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1), *options)
+        own = (
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.enable_http_proxy", 0),
+            ("grpc.max_receive_message_length", -1),
+            *options,
+        )
         return self._stack.enter_context(grpc.insecure_channel(self.target, options=own))
 
-    def call(self, message: bytes = b"", *, method: str = CHECK_METHOD, seconds: float = 10.0, **more: Any) -> bytes:
+    def call(
+        self, message: bytes = b"", *, method: str = CHECK_METHOD, seconds: float = PATIENCE, **more: Any
+    ) -> bytes:
         """One call; raises grpc.RpcError."""
         return bytes(self.channel.unary_unary(method)(message, timeout=seconds, wait_for_ready=True, **more))
 
@@ -78,10 +104,11 @@ def start(transport_name: str) -> Iterator[StartTransport]:
             limits: Limits = DEFAULT_LIMITS,
             *,
             listen: str = "",
+            host: str = "127.0.0.1",
             serving: bool = True,
         ) -> Running:
             by_path = handlers if isinstance(handlers, Mapping) else {CHECK_METHOD: handlers}
-            address = Address(path=listen) if listen else Address(host="127.0.0.1")
+            address = Address(path=listen) if listen else Address(host=host)
             transport, _ = transports.make(transport_name, [address], by_path, limits)
             stack.callback(transport.stop)
             addresses = list(transport.bind())
@@ -213,7 +240,7 @@ class Serve:
     def log(self) -> str:
         return "".join(self.lines)
 
-    def wait_ready(self, seconds: float = 20.0) -> Serve:
+    def wait_ready(self, seconds: float = 60.0) -> Serve:
         self.wait_until(lambda: " ready on " in self.log or self.process.poll() is not None, seconds)
         assert " ready on " in self.log, self.log
         return self
@@ -224,14 +251,14 @@ class Serve:
         assert match
         return match[1].split(", ")
 
-    def wait_until(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    def wait_until(self, condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, f"it did not happen in {seconds} s:\n{self.log}"
             time.sleep(0.02)
 
     def check(
-        self, path: str = "/", token: str = "", *, address: str = "", seconds: float = 5.0, **headers: str
+        self, path: str = "/", token: str = "", *, address: str = "", seconds: float = PATIENCE, **headers: str
     ) -> int:
         """One decision: 200, or the status of the denial."""
         response = CheckResponse.FromString(self.call(request_for(path, token, **headers), address, seconds))
@@ -240,7 +267,7 @@ class Serve:
         assert response.HasField("denied_response")
         return int(response.denied_response.status.code)
 
-    def call(self, message: bytes, address: str = "", seconds: float = 5.0, method: str = CHECK_METHOD) -> bytes:
+    def call(self, message: bytes, address: str = "", seconds: float = PATIENCE, method: str = CHECK_METHOD) -> bytes:
         address = address or self.addresses[0]
         if address not in self._channels:
             # A pool of its own: shared connections would hide which process answers.
@@ -249,6 +276,12 @@ class Serve:
         call = self._channels[address].unary_unary(method)
         return bytes(call(message, timeout=seconds, wait_for_ready=True))
 
+    def hang_up(self) -> None:
+        """Close the connections: the next calls are made over new ones."""
+        for channel in self._channels.values():
+            channel.close()
+        self._channels.clear()
+
     def admin(self, path: str, method: str = "GET") -> tuple[int, str]:
         """A page of the admin port: status and body."""
         self.wait_until(lambda: "admin port on" in self.log)
@@ -256,7 +289,7 @@ class Serve:
         assert match
         opener = build_opener(ProxyHandler({}))
         try:
-            with opener.open(Request(f"http://{match[1]}{path}", method=method), timeout=10) as response:
+            with opener.open(Request(f"http://{match[1]}{path}", method=method), timeout=PATIENCE) as response:
                 return response.status, response.read().decode()
         except HTTPError as error:
             return error.code, error.read().decode()
@@ -271,20 +304,36 @@ class Serve:
         samples = (sample for family in families for sample in family.samples)
         return sum(s.value for s in samples if s.name == f"extauthz_{name}" and labels.items() <= s.labels.items())
 
-    def terminate(self, seconds: float = 20.0) -> int:
+    def terminate(self) -> int:
         self.process.terminate()
-        status = self.process.wait(seconds)
-        self._reader.join(5)
+        return self.ended()
+
+    def ended(self) -> int:
+        """The exit status, once all that it said is in the log."""
+        status = self.process.wait(60)
+        self._reader.join(PATIENCE)
         return status
 
     def close(self) -> None:
-        for channel in self._channels.values():
-            channel.close()
+        self.hang_up()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)
             self.process.kill()
             self.process.wait()
         self._reader.join(5)
+
+
+def replace(path: Path, text: str) -> None:
+    """Change a file in one step: between two of them a server may look, however short the time."""
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(text)
+    new.replace(path)
+
+
+@pytest.fixture(name="replace")
+def replace_fixture() -> Callable[[Path, str], None]:
+    """See `replace`."""
+    return replace
 
 
 StartServe = Callable[..., Serve]

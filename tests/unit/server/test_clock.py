@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +71,9 @@ def loaded(policies: Path, tmp_path: Path, **options: Any) -> Iterator[Service]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in 10 s"
+        assert time.monotonic() < deadline, "it did not happen in 30 s"
         time.sleep(0.02)
 
 
@@ -154,7 +155,7 @@ def test_durations_are_measured_and_denials_counted_as_before(
             assert CheckResponse.FromString(service._checks.handle(message)).denied_response.status.code == 403
         counted = service.snapshot()
         assert sum(counted["decisions"].values()) == 3
-        assert 0 < counted["check_duration_seconds"]["sum",] < 10
+        assert 0 < counted["check_duration_seconds"]["sum",] < DAY / 24
 
 
 def test_a_decision_is_stamped_by_the_wall_clock_and_never_takes_less_than_no_time(
@@ -169,9 +170,8 @@ def test_a_decision_is_stamped_by_the_wall_clock_and_never_takes_less_than_no_ti
     began = time.time_ns()
     set_clock(-2 * DAY)  # back while a call is being decided
     observers.record(None, Decision(True), began)
-    log.close(5.0)
+    log.close(60.0)
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    days = [line["timestamp"][:10] for line in lines]
-    assert days[2] < days[0] < days[1]
-    assert days[3] == days[2]
-    assert all(0 <= line["extauthz.duration_us"] < 5_000_000 for line in lines)
+    stamps = [datetime.fromisoformat(line["timestamp"]).timestamp() - REAL_TIME() for line in lines]
+    assert stamps == pytest.approx([0, DAY, -DAY, -DAY], abs=DAY / 24)
+    assert all(0 <= line["extauthz.duration_us"] < DAY / 24 * 1e6 for line in lines)

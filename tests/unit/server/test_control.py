@@ -21,6 +21,8 @@ class Line:
         ours, theirs = socket.socketpair()
         self.gone = threading.Event()
         self.hung_up = threading.Event()
+        self.entered = threading.Event()
+        self.release = threading.Event()
         self.caller = Caller(ours, self.gone.set)
         self._responder = Responder(theirs.detach())
         threading.Thread(target=self._respond, daemon=True).start()
@@ -33,9 +35,10 @@ class Line:
         match command:
             case "add":
                 return sum(arguments)
-            case "sleep":
-                time.sleep(arguments[0])
-                return "slept"
+            case "wait":
+                self.entered.set()
+                self.release.wait()
+                return "released"
             case "policy":
                 raise PolicyError([Problem("a.yaml", 3, "spec", "wrong")])
             case "usage":
@@ -48,6 +51,7 @@ def line() -> Iterator[Line]:
     """A line that is hung up at the end."""
     made = Line()
     yield made
+    made.release.set()
     made.caller.close()
 
 
@@ -66,17 +70,21 @@ def test_errors_come_back_as_they_were(line: Line) -> None:
 
 
 def test_a_slow_command_does_not_hold_up_others(line: Line) -> None:
-    slow = threading.Thread(target=line.caller.ask, args=("sleep", 0.5))
+    said: list[str] = []
+    slow = threading.Thread(target=lambda: said.append(line.caller.ask("wait")))
     slow.start()
-    began = time.monotonic()
-    assert line.caller.ask("add", 1) == 1
-    assert time.monotonic() - began < 0.3
-    slow.join()
+    assert line.entered.wait(30)
+    assert line.caller.ask("add", 1, seconds=30) == 1
+    assert said == []
+    line.release.set()
+    slow.join(30)
+    assert said == ["released"]
 
 
 def test_a_late_reply_is_nobody_elses(line: Line) -> None:
     with pytest.raises(TimeoutError):
-        line.caller.ask("sleep", 0.1, seconds=0.02)
+        line.caller.ask("wait", seconds=0.02)
+    line.release.set()
     for _ in range(20):
         assert line.caller.ask("add", 5) == 5
         time.sleep(0.01)
@@ -87,18 +95,18 @@ def test_hanging_up_is_noticed_at_both_ends(line: Line) -> None:
 
     def ask() -> None:
         try:
-            line.caller.ask("sleep", 30)
+            line.caller.ask("wait")
         except WorkerGone as error:
             waiting.append(error)
 
     asking = threading.Thread(target=ask)
     asking.start()
-    time.sleep(0.05)
+    assert line.entered.wait(30)
     line.caller.close()
-    asking.join(5)
+    asking.join(30)
     assert len(waiting) == 1
-    assert line.gone.wait(5)
-    assert line.hung_up.wait(5)
+    assert line.gone.wait(30)
+    assert line.hung_up.wait(30)
     with pytest.raises(WorkerGone):
         line.caller.ask("add", 1)
 

@@ -42,7 +42,7 @@ def written(
     log.start()
     for request, decision in told:
         observers.record(request, decision, time.time_ns())
-    log.close(5.0)
+    log.close(60.0)
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
@@ -165,7 +165,7 @@ def test_a_path_of_its_own_for_each_worker(tmp_path: Path) -> None:
     log = DecisionLog(DecisionLogOptions(str(tmp_path / "log-{worker}")), worker=3)
     log.start()
     Observers([log]).record(request(), Decision(True), 0)
-    log.close(5.0)
+    log.close(60.0)
     assert (tmp_path / "log-3").exists()
 
 
@@ -184,7 +184,7 @@ def test_spans_continue_the_trace_of_the_request() -> None:
     began = time.time_ns() - 5_000_000
     observers.record(request("/a?b", {"traceparent": TRACE}), Decision(False, 403, reason="x"), began)
     observers.record(None, Decision(True), began)
-    spans.close(5.0)
+    spans.close(60.0)
     first, second = exporter.get_finished_spans()
     assert first.name == "envoy.service.auth.v3.Authorization/Check"
     assert first.kind is SpanKind.SERVER

@@ -22,7 +22,7 @@ class Captured:
         self.log.start()
 
     def lines(self) -> list[str]:
-        self.log.close()
+        self.log.close(60)
         os.close(self._write)
         with os.fdopen(self._read) as stream:
             return stream.read().splitlines()

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from extauthz.decision import Decision
 from extauthz.errors import MalformedCheckRequest
 from extauthz.request import Request
-from extauthz.server import metrics
+from extauthz.server import logs, metrics
 from extauthz.server.checks import Checks
 from extauthz.server.exposition import exposition
 from extauthz.server.metrics import (
@@ -129,7 +129,8 @@ class Decider:
         return self.check(message), None, Decision(message == b"good")
 
 
-def test_calls_are_counted_by_outcome(caplog: pytest.LogCaptureFixture) -> None:
+def test_calls_are_counted_by_outcome(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "monotonic", lambda: 100.0)
     checks = Checks()
     checks.install(Decider())
     for message in (b"good", b"good", b"bad"):

@@ -154,8 +154,8 @@ def test_a_sigterm_before_ready_is_obeyed_though_a_key_server_never_answers(
             f"spec: {{jwtRules: [{{issuer: issuer, jwksUri: '{url}', timeout: 600s}}]}}\n"
         )
         server = serve("--policy", policy, "--transport", transport_name, "--jwks-wait", "600", ready=False)
-        server.wait_until(lambda: "loaded" in server.log, 20)
-        silent.settimeout(20)
+        server.wait_until(lambda: "loaded" in server.log, 60)
+        silent.settimeout(60)
         connection, _ = silent.accept()
         assert server.terminate() == 0
         connection.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from extauthz.protos.external_auth_pb2 import CheckRequest, CheckResponse
 from extauthz.server.transport import HEALTH_CHECK_METHOD
 
 Start = Callable[..., Any]
+Replace = Callable[[Path, str], None]
 
 
 def health(server: Any) -> int:
@@ -88,22 +90,22 @@ def test_the_admin_port_can_be_off(serve: Start, policy_file: Path) -> None:
     assert "admin port" not in server.log
 
 
-def test_changed_files_are_loaded_and_broken_ones_change_nothing(serve: Start, policy_file: Path, story: Any) -> None:
+def test_changed_files_are_loaded_and_broken_ones_change_nothing(
+    serve: Start, policy_file: Path, story: Any, replace: Replace
+) -> None:
     server = serve("--policy", policy_file.parent)
     assert (server.check("/public"), server.check("/new")) == (200, 403)
-    policy_file.write_text("kind: [broken")
+    replace(policy_file, "kind: [broken")
     server.wait_until(lambda: server.metric("policy_reload_total", result="error") == 1)
     assert (server.check("/public"), server.check("/new")) == (200, 403)
     last = server.page("/policies")["last_reload"]
     assert last["result"] == "error"
     assert last["problems"][0].startswith(f"{policy_file}:")
     server.wait_until(lambda: server.log.count("reload failed") == 1)
-    began = time.monotonic()
-    policy_file.write_text(story.policies(excluded="/new"))
+    replace(policy_file, story.policies(excluded="/new"))
     server.wait_until(lambda: server.check("/new") == 200)
-    assert time.monotonic() - began < 2
     assert server.check("/public") == 403
-    assert server.metric("policy_reload_total", result="success") == 1
+    server.wait_until(lambda: server.metric("policy_reload_total", result="success") == 1)
 
 
 def test_sighup_and_the_admin_port_reload(serve: Start, policy_file: Path) -> None:
@@ -127,25 +129,32 @@ def test_there_is_no_moment_without_policies(serve: Start, policy_file: Path, st
             status = server.check("/private")
             seen[status] = seen.get(status, 0) + 1
 
+    def pause(seconds: float, calls: int = 15) -> None:
+        before = sum(list(seen.values()))
+        time.sleep(seconds)
+        server.wait_until(lambda: sum(list(seen.values())) >= before + calls)
+
     asking = threading.Thread(target=ask)
     asking.start()
-    text = policy_file.read_text()
-    for round_ in range(4):
-        with policy_file.open("w") as stream:  # in two steps
-            stream.write(text[:50])
-            stream.flush()
-            time.sleep(0.05)
-            stream.write(text[50:])
-        time.sleep(0.2)
-        policy_file.unlink()  # removed and made again
-        time.sleep(0.05)
-        policy_file.write_text(text + f"# {round_}\n")
-        time.sleep(0.2)
-    policy_file.write_text("")  # emptied, as by a slow writer
-    server.wait_until(lambda: server.metric("policy_reload_total", result="error") >= 1)
-    server.wait_until(lambda: "became empty, taken for a write in progress" in server.log)
-    ended.set()
-    asking.join()
+    try:
+        text = policy_file.read_text()
+        for round_ in range(4):
+            with policy_file.open("w") as stream:  # in two steps
+                stream.write(text[:50])
+                stream.flush()
+                pause(0.05)
+                stream.write(text[50:])
+            pause(0.2)
+            policy_file.unlink()  # removed and made again
+            pause(0.05)
+            policy_file.write_text(text + f"# {round_}\n")
+            pause(0.2)
+        policy_file.write_text("")  # emptied, as by a slow writer
+        server.wait_until(lambda: server.metric("policy_reload_total", result="error") >= 1)
+        server.wait_until(lambda: "became empty, taken for a write in progress" in server.log)
+    finally:
+        ended.set()
+        asking.join()
     assert set(seen) == {403}
     assert seen[403] > 100
 
@@ -177,33 +186,42 @@ def test_policies_from_standard_input_survive_a_reload(serve: Start, policy_file
     assert server.check("/private") == 403
 
 
-def test_sigterm_says_not_serving_answers_on_and_exits_0(serve: Start, policy_file: Path, transport_name: str) -> None:
-    server = serve("--policy", policy_file, "--drain", "2", "--transport", transport_name)
+def test_sigterm_says_not_serving_and_answers_on(serve: Start, policy_file: Path, transport_name: str) -> None:
+    server = serve("--policy", policy_file, "--drain", "600", "--transport", transport_name)
     assert health(server) == health_pb2.HealthCheckResponse.SERVING
     server.process.terminate()
-    server.wait_until(lambda: health(server) == health_pb2.HealthCheckResponse.NOT_SERVING, 1)
+    server.wait_until(lambda: health(server) == health_pb2.HealthCheckResponse.NOT_SERVING)
     for _ in range(20):
         assert server.check("/public") == 200
     assert server.admin("/readyz")[0] == 503
-    assert server.process.wait(10) == 0
-    server.wait_until(lambda: "drained" in server.log)
+    assert server.process.poll() is None
+
+
+def test_sigterm_ends_with_status_0_when_the_drain_is_over(
+    serve: Start, policy_file: Path, transport_name: str
+) -> None:
+    server = serve("--policy", policy_file, "--drain", "2", "--transport", transport_name)
+    assert server.check("/public") == 200
+    began = time.monotonic()
+    assert server.terminate() == 0
+    assert time.monotonic() - began > 1.2 - 0.1, "not all of the time in which calls are still taken"
+    assert "draining" in server.log
+    assert "drained" in server.log
 
 
 def test_a_second_signal_ends_at_once(serve: Start, policy_file: Path, transport_name: str) -> None:
-    server = serve("--policy", policy_file, "--drain", "60", "--transport", transport_name)
+    server = serve("--policy", policy_file, "--drain", "600", "--transport", transport_name)
     server.process.terminate()
     server.wait_until(lambda: "draining" in server.log)
-    began = time.monotonic()
     server.process.send_signal(signal.SIGINT)
-    assert server.process.wait(10) == 128 + signal.SIGINT
-    assert time.monotonic() - began < 3
+    assert server.ended() == 128 + signal.SIGINT  # waits for much less than the drain
 
 
 def test_messages_that_are_no_check_requests_end_with_a_status_and_the_server_lives(
     serve: Start, policy_file: Path, transport_name: str
 ) -> None:
     server = serve("--policy", policy_file, "--transport", transport_name)
-    for message in (b"\x00", b"\xff" * 1000, os.urandom(5000), b"\x0a\xff\xff\xff\xff\x0f"):
+    for message in (b"\x00", b"\xff" * 1000, random.Random(1).randbytes(5000), b"\x0a\xff\xff\xff\xff\x0f"):
         with pytest.raises(grpc.RpcError) as failure:
             server.call(message)
         assert failure.value.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.INTERNAL)
@@ -211,20 +229,21 @@ def test_messages_that_are_no_check_requests_end_with_a_status_and_the_server_li
     assert server.check("/private") == 403
 
 
-def test_healthcheck_asks_the_addresses_of_the_environment(serve: Start, policy_file: Path) -> None:
-    server = serve("--policy", policy_file, "--drain", "3")
-    environment = {**os.environ, "EXTAUTHZ_LISTEN": " ".join(server.addresses)}
+def test_healthcheck_asks_the_addresses_of_the_environment(serve: Start, policy_file: Path, loopback: str) -> None:
+    server = serve("--policy", policy_file, "--drain", "600", "--listen", f"{loopback}:0")
+    environment = {**os.environ, "EXTAUTHZ_LISTEN": " ".join(server.addresses), "EXTAUTHZ_TIMEOUT": "30"}
 
     def ask() -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "extauthz", "healthcheck"]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
     assert ask().returncode == 0
     server.process.terminate()
     server.wait_until(lambda: "draining" in server.log)
     done = ask()
     assert (done.returncode, done.stderr.strip()) == (1, f"{server.addresses[0]}: NOT_SERVING")
-    server.process.wait(10)
+    server.process.kill()
+    server.process.wait()
     done = ask()
     assert done.returncode == 1
     assert "UNAVAILABLE" in done.stderr
@@ -239,10 +258,10 @@ def test_memory_returns_after_large_bodies(serve: Start, policy_file: Path, tran
     body = b"x" * (8 << 20)
     message = request_with_body(body)
     for _ in range(5):
-        assert denied(server.call(message, seconds=20))
+        assert denied(server.call(message, seconds=60))
     before = resident()
     for _ in range(100):
-        assert denied(server.call(message, seconds=20))
+        assert denied(server.call(message, seconds=60))
     assert resident() - before < 64 * 1024
 
 

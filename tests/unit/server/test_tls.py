@@ -113,7 +113,7 @@ def call(target: str, ca: str, client: Pair | None = None) -> bytes:
     credentials = grpc.ssl_channel_credentials(Path(ca).read_bytes(), key, certificate)
     options = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0))
     with grpc.secure_channel(target, credentials, options) as channel:
-        return bytes(channel.unary_unary(CHECK_METHOD)(b"x", timeout=5))
+        return bytes(channel.unary_unary(CHECK_METHOD)(b"x", timeout=30))
 
 
 def refused(act: Callable[[], object]) -> grpc.StatusCode:
@@ -127,7 +127,7 @@ def test_calls_over_tls_are_answered_and_plain_ones_are_not(authority: Authority
     with serving(TlsOptions(server.certificate, server.key)) as target:
         assert call(target, authority.file) == b"x"
         with grpc.insecure_channel(target) as plain:
-            assert refused(lambda: plain.unary_unary(CHECK_METHOD)(b"x", timeout=2)) is grpc.StatusCode.UNAVAILABLE
+            assert refused(lambda: plain.unary_unary(CHECK_METHOD)(b"x", timeout=30)) is grpc.StatusCode.UNAVAILABLE
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")

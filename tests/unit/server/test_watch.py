@@ -15,6 +15,37 @@ from extauthz.server import watch
 from extauthz.server.watch import Watcher, directories, look
 
 
+class Clock:
+    """The clock of the watcher. It stands still while a test is in the middle of a change, however late the test is."""
+
+    def __init__(self) -> None:
+        self._lost = 0.0
+        self._stands_at: float | None = None
+
+    def monotonic(self) -> float:
+        stands_at = self._stands_at
+        return time.monotonic() - self._lost if stands_at is None else stands_at
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let no time go by, so that nothing is taken for settled."""
+        self._stands_at = stands_at = self.monotonic()
+        try:
+            yield
+        finally:
+            self._lost = time.monotonic() - stands_at
+            self._stands_at = None
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Of all watchers, which look when there is an event (or there can be none) and not just now and then."""
+    made = Clock()
+    monkeypatch.setattr(watch, "time", made)
+    monkeypatch.setattr(watch, "EVENT_POLLS", 1_000_000)
+    return made
+
+
 class Seen:
     """Counts changes, and keeps the content of the watched file at each."""
 
@@ -24,9 +55,16 @@ class Seen:
 
     def __call__(self) -> None:
         files = sorted(self._path.rglob("*.yaml")) if self._path.is_dir() else [self._path]
-        self.contents.append("".join(file.read_text() for file in files if file.exists()))
+        self.contents.append("".join(map(self._content, files)))
 
-    def wait_for(self, content: str, seconds: float = 5.0) -> None:
+    @staticmethod
+    def _content(file: Path) -> str:
+        try:
+            return file.read_text()
+        except FileNotFoundError:
+            return ""
+
+    def wait_for(self, content: str, seconds: float = 30.0) -> None:
         deadline = time.monotonic() + seconds
         while not self.contents or self.contents[-1] != content:
             assert time.monotonic() < deadline, f"{content!r} was not seen, but {self.contents}"
@@ -60,19 +98,21 @@ def watched(file: Path, request: pytest.FixtureRequest) -> Path:
     return file if request.param == "file" else file.parent
 
 
-def test_an_edit_is_seen(file: Path, watched: Path) -> None:
+def test_an_edit_is_seen(file: Path, watched: Path, clock: Clock) -> None:
     with watching(watched) as seen:
-        file.write_text("two")
+        with clock.held():
+            file.write_text("two")
         seen.wait_for("two")
         assert seen.contents == ["two"]
 
 
-def test_a_file_written_in_steps_is_read_once_it_is_complete(file: Path, watched: Path) -> None:
-    with watching(watched) as seen, file.open("w") as stream:
-        for part in ("t", "w", "o"):
-            stream.write(part)
-            stream.flush()
-            time.sleep(0.03)
+def test_a_file_written_in_steps_is_read_once_it_is_complete(file: Path, watched: Path, clock: Clock) -> None:
+    with watching(watched) as seen:
+        with clock.held(), file.open("w") as stream:
+            for part in ("t", "w", "o"):
+                stream.write(part)
+                stream.flush()
+                time.sleep(0.2)  # longer than what is left alone has to stay so
         seen.wait_for("two")
         assert seen.contents == ["two"]
 
@@ -154,7 +194,7 @@ def test_other_files_nearby_are_not_changes(file: Path, watched: Path) -> None:
         assert seen.contents == []
 
 
-def test_a_change_while_a_change_is_handled_is_not_missed(file: Path) -> None:
+def test_a_change_while_a_change_is_handled_is_not_missed(file: Path, clock: Clock) -> None:
     contents: list[str] = []
 
     def slow() -> None:
@@ -166,8 +206,9 @@ def test_a_change_while_a_change_is_handled_is_not_missed(file: Path) -> None:
     watcher = Watcher([str(file)], slow, settle=0.05)
     watcher.start()
     time.sleep(0.1)
-    file.write_text("two")
-    deadline = time.monotonic() + 5
+    with clock.held():
+        file.write_text("two")
+    deadline = time.monotonic() + 30
     while contents[-1:] != ["three"]:
         assert time.monotonic() < deadline, contents
         time.sleep(0.01)

@@ -15,6 +15,7 @@ import grpc
 import pytest
 
 Start = Callable[..., Any]
+Replace = Callable[[Path, str], None]
 
 
 @pytest.fixture
@@ -29,6 +30,11 @@ def start(serve: Start, policy_file: Path) -> Start:
 
 def pids(server: Any) -> list[int]:
     return [worker["pid"] for worker in server.page("/policies")["workers"]]
+
+
+def counted(server: Any, denials: int) -> None:
+    """Wait until so many were counted: what a worker that is busy counted last may be shown in the meantime."""
+    server.wait_until(lambda: server.metric("decisions_total", decision="deny") == denials)
 
 
 def alive(pid: int) -> bool:
@@ -48,14 +54,16 @@ def test_each_worker_has_a_unix_socket_of_its_own(start: Start, tmp_path: Path, 
     assert list(tmp_path.glob("*.sock")) == []
 
 
-def test_each_worker_has_a_port_of_its_own(start: Start) -> None:
-    for _ in range(10):
-        first = 20000 + os.getpid() % 10000 + time.monotonic_ns() % 1000 * 2
-        server = start("--listen", f"127.0.0.1:{first}-{first + 1}", ready=False)
-        server.wait_until(lambda server=server: server.process.poll() is not None or " ready on " in server.log, 20)
-        if "in use" not in server.log:
+def test_each_worker_has_a_port_of_its_own(start: Start, loopback: str) -> None:
+    # Two ports in a row cannot be had from the kernel; at this address only a server of all addresses is in the way.
+    for first in range(20000, 20020, 2):
+        server = start("--listen", f"{loopback}:{first}-{first + 1}", ready=False)
+        server.wait_until(lambda server=server: server.process.poll() is not None or " ready on " in server.log, 60)
+        if server.process.poll() is None:
             break
-    assert server.addresses == [f"127.0.0.1:{first}", f"127.0.0.1:{first + 1}"]
+        server.ended()
+        assert "in use" in server.log
+    assert server.addresses == [f"{loopback}:{first}", f"{loopback}:{first + 1}"]
     assert [server.check("/private", address=address) for address in server.addresses] == [403, 403]
 
 
@@ -68,16 +76,16 @@ def test_workers_share_one_port_and_their_counts_add_up(start: Start, transport_
             server._channels[address] = channel
             assert server.check("/private") == 403
             del server._channels[address]
-    assert server.metric("decisions_total", decision="deny") == 20
+    counted(server, 20)
     assert server.metric("workers") == 2
-    assert server.metric("policies", kind="AuthorizationPolicy") == 1
+    server.wait_until(lambda: server.metric("policies", kind="AuthorizationPolicy") == 1)
 
 
 def test_a_killed_worker_is_replaced_and_its_counts_stay(start: Start, tmp_path: Path, transport_name: str) -> None:
     server = start("--transport", transport_name, "--listen", f"unix:{tmp_path}/{{worker}}.sock")
     for address in server.addresses * 5:
         server.check("/private", address=address)
-    assert server.metric("decisions_total", decision="deny") == 10
+    counted(server, 10)
     before = pids(server)
     os.kill(before[0], signal.SIGKILL)
     server.wait_until(lambda: server.metric("worker_restarts_total") == 1)
@@ -86,9 +94,10 @@ def test_a_killed_worker_is_replaced_and_its_counts_stay(start: Start, tmp_path:
     assert after[1] == before[1]
     server.wait_until(lambda: f"worker 0 (pid {before[0]}) was ended by SIGKILL" in server.log)
     server.wait_until(lambda: server.metric("workers") == 2)
+    server.hang_up()  # the connection to the worker that is gone
     for address in server.addresses:
         assert server.check("/private", address=address) == 403
-    assert server.metric("decisions_total", decision="deny") == 12
+    counted(server, 12)
 
 
 def test_a_worker_that_dies_again_and_again_is_replaced_ever_more_slowly(start: Start) -> None:
@@ -96,7 +105,7 @@ def test_a_worker_that_dies_again_and_again_is_replaced_ever_more_slowly(start: 
     for restarts in range(1, 4):
         began = time.monotonic()
         os.kill(pids(server)[1], signal.SIGKILL)
-        server.wait_until(lambda restarts=restarts: server.metric("worker_restarts_total") == restarts, 20)
+        server.wait_until(lambda restarts=restarts: server.metric("worker_restarts_total") == restarts, 60)
         assert time.monotonic() - began > 0.1 * 2 ** (restarts - 1)
 
 
@@ -109,19 +118,21 @@ def test_sigterm_to_one_worker_drains_it_and_it_is_replaced(start: Start, tmp_pa
     server.wait_until(lambda: server.metric("worker_restarts_total") == 1)
     server.wait_until(lambda: "ended with status 0" in server.log)
     # It tells what it has counted before it ends, though nobody has looked since.
-    assert server.metric("decisions_total", decision="deny") == 7
+    counted(server, 7)
 
 
-def test_all_workers_reload_or_none(start: Start, policy_file: Path, story: Any, tmp_path: Path) -> None:
+def test_all_workers_reload_or_none(
+    start: Start, policy_file: Path, story: Any, tmp_path: Path, replace: Replace
+) -> None:
     server = start("--listen", f"unix:{tmp_path}/{{worker}}.sock")
 
     def everywhere(path: str) -> set[int]:
         return {server.check(path, address=address) for address in server.addresses}
 
-    policy_file.write_text("kind: [broken")
+    replace(policy_file, "kind: [broken")
     server.wait_until(lambda: server.metric("policy_reload_total", result="error") == 1)
     assert everywhere("/public") == {200}
-    policy_file.write_text(story.policies(excluded="/new"))
+    replace(policy_file, story.policies(excluded="/new"))
     server.wait_until(lambda: server.metric("policy_reload_total", result="success") == 1)
     assert everywhere("/new") == {200}
     assert everywhere("/public") == {403}
@@ -144,33 +155,34 @@ def test_when_the_parent_is_killed_no_worker_stays(start: Start) -> None:
 
 
 def test_a_second_signal_ends_all_workers_at_once(start: Start) -> None:
-    server = start("--drain", "60")
+    server = start("--drain", "600")
     workers = pids(server)
     server.process.terminate()
     server.wait_until(lambda: "draining" in server.log)
     server.process.terminate()
-    assert server.process.wait(10) == 128 + signal.SIGTERM
+    assert server.ended() == 128 + signal.SIGTERM
     assert not any(map(alive, workers))
 
 
 def test_a_worker_that_hangs_does_not_hang_the_metrics(start: Start) -> None:
     server = start()
     server.check("/private")
-    assert server.metric("decisions_total", decision="deny") == 1
-    for pid in pids(server):
+    counted(server, 1)
+    hanging = pids(server)
+    for pid in hanging:
         os.kill(pid, signal.SIGSTOP)
-    began = time.monotonic()
-    assert server.metric("decisions_total", decision="deny") == 1
-    assert time.monotonic() - began < 5
-    for pid in pids(server):
-        os.kill(pid, signal.SIGCONT)
+    try:
+        # Whoever waits for the workers waits for ever, and the page is given up on.
+        assert server.metric("decisions_total", decision="deny") == 1
+    finally:
+        for pid in hanging:
+            os.kill(pid, signal.SIGCONT)
 
 
 def test_bad_policies_are_reported_once_and_nothing_listens(start: Start, policy_file: Path, tmp_path: Path) -> None:
     policy_file.write_text("kind: [broken")
     server = start("--listen", f"unix:{tmp_path}/{{worker}}.sock", ready=False)
-    assert server.process.wait(20) == 2
-    server.wait_until(lambda: f"{policy_file}:" in server.log)
+    assert server.ended() == 2
     assert server.log.count(f"{policy_file}:") == 1
     assert "Traceback" not in server.log
     assert list(tmp_path.glob("*.sock")) == []
@@ -179,8 +191,8 @@ def test_bad_policies_are_reported_once_and_nothing_listens(start: Start, policy
 def test_a_shared_port_that_another_server_has_is_refused(start: Start) -> None:
     server = start()
     other = start("--listen", server.addresses[0], ready=False)
-    assert other.process.wait(20) == 2
-    other.wait_until(lambda: "in use by another process" in other.log)
+    assert other.ended() == 2
+    assert "in use by another process" in other.log
     assert server.check("/public") == 200
 
 
@@ -205,13 +217,13 @@ workers.load()
 addresses = workers.open()
 for address in addresses:
     channel = grpc.insecure_channel(str(address))
-    print(len(channel.unary_unary("/envoy.service.auth.v3.Authorization/Check")(b"", timeout=10)))
+    print(len(channel.unary_unary("/envoy.service.auth.v3.Authorization/Check")(b"", timeout=60)))
 pids = [worker["pid"] for worker in workers.describe()["workers"]]
 print(*(open(f"/proc/{{pid}}/cmdline").read().split(chr(0))[3] for pid in pids))
 workers.withdraw()
-print(workers.finish(5))
+print(workers.finish(60))
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=110, check=False)
     lines = done.stdout.splitlines()
     assert lines[2:] == ["extauthz.server.worker extauthz.server.worker", "True"], done.stderr
     assert all(int(length) > 0 for length in lines[:2])
