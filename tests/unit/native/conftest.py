@@ -49,7 +49,7 @@ class Client:
 
     def __init__(self, address, *, settings=None, receive_buffer=0):
         self.socket = socket.socket()
-        self.socket.settimeout(10)
+        self.socket.settimeout(60)
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.connect(address)
@@ -97,13 +97,13 @@ class Client:
         self.flush(step)
         return stream
 
-    def answer(self, stream, seconds=10.0):
+    def answer(self, stream, seconds=60.0):
         """Headers and trailers together, and the message, once the stream has ended."""
         self.read_until(lambda: self.answers.get(stream, {}).get("ended"), seconds)
         found = self.answers.get(stream, {})
         return found.get("fields", {}), bytes(found.get("data", b"")[5:])
 
-    def read_until(self, condition, seconds=10.0):
+    def read_until(self, condition, seconds=60.0):
         """Read on until the condition holds or the connection ends."""
         deadline = time.monotonic() + seconds
         while not condition() and self.read():
@@ -129,7 +129,7 @@ class Client:
         """The events of one kind so far."""
         return [event for event in self.events if isinstance(event, kind)]
 
-    def read_to_end(self, seconds=10.0):
+    def read_to_end(self, seconds=60.0):
         """Read until the server closes the connection."""
         with contextlib.suppress(ConnectionError):
             self.read_until(lambda: False, seconds)
@@ -152,7 +152,7 @@ def connect():
 def eventually():
     """Waits until a condition holds."""
 
-    def eventually(condition, seconds=10.0):
+    def eventually(condition, seconds=60.0):
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, "it did not happen"

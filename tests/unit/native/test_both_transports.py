@@ -97,7 +97,7 @@ def test_a_deadline_counts_although_the_message_has_not_come(client):
     began = time.monotonic()
     stream = connected.call(b"half", prefix=b"\0\0\0\1\0", end=False, grpc_timeout="300m")
     assert connected.answer(stream)[0]["grpc-status"] == "4"
-    assert time.monotonic() - began >= 0.3
+    assert time.monotonic() - began >= 0.29  # grpcio counts whole milliseconds
     assert is_alive(connected)
 
 

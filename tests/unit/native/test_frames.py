@@ -188,8 +188,9 @@ def test_a_flood_of_frames_ends_its_connection_and_no_other(serve, connect, even
         flooder.socket.sendall(HeadersFrame(1, flooder.header_block(), flags=opening).serialize())
     # Without a reader the answers would stop the flood by themselves.
     threading.Thread(target=swallow, args=(flooder.socket,), daemon=True).start()
-    flood = frame.serialize() * 1000
-    deadline = time.monotonic() + 10
+    # More at once than may come in a moment, so that it is a flood whatever the machine does in between.
+    flood = frame.serialize() * 25_000
+    deadline = time.monotonic() + 60
     with contextlib.suppress(ConnectionError):
         while time.monotonic() < deadline:
             flooder.socket.sendall(flood)

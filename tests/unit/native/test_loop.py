@@ -83,11 +83,11 @@ def run():
     for server, thread in threads:
         if thread.is_alive():
             server.stop()
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 
-def call(target, message=b"", seconds=10):
+def call(target, message=b"", seconds=60):
     with grpc.insecure_channel(target, (("grpc.use_local_subchannel_pool", 1),)) as channel:
         return channel.unary_unary(METHOD)(message, timeout=seconds, wait_for_ready=True)
 
@@ -139,7 +139,7 @@ def test_an_exit_in_a_handler_is_raised_by_serve_which_can_be_called_again(make,
     server, target = make(handler)
     thread, raised = run(server)
     assert failure(target, b"exit")[0] is grpc.StatusCode.INTERNAL
-    thread.join(10)
+    thread.join(60)
     assert [type(error) for error in raised] == [SystemExit]
     run(server)
     assert call(target, b"x") == b"x"
@@ -147,13 +147,13 @@ def test_an_exit_in_a_handler_is_raised_by_serve_which_can_be_called_again(make,
 
 def test_a_handler_may_end_the_server(make, run):
     def handler(message):
-        server.drain(0.0, 5.0)
+        server.drain(0.0, 60.0)
         return b"bye"
 
     server, target = make(handler)
     thread, raised = run(server)
     assert call(target) == b"bye"
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     assert raised == []
 
@@ -173,10 +173,24 @@ def test_a_handler_can_neither_serve_nor_close(make, run):
 def test_a_drain_goes_on_accepting_for_as_long_as_it_is_told(make, run):
     server, target = make(lambda message: message)
     thread, _ = run(server)
-    server.drain(0.5, 5.0)
-    assert call(target, b"x") == b"x"
-    thread.join(10)
+    server.drain(600.0, 60.0)
+    for _ in range(3):
+        assert call(target, b"x") == b"x"
+    assert thread.is_alive()
+    server.drain(0.0, 60.0)
+    thread.join(60)
     assert not thread.is_alive()
+
+
+def test_a_drain_ends_by_itself_when_its_notice_is_over(make, run):
+    server, target = make(lambda message: message)
+    thread, _ = run(server)
+    assert call(target, b"x") == b"x"
+    began = time.monotonic()
+    server.drain(0.3, 60.0)
+    thread.join(60)
+    assert not thread.is_alive()
+    assert time.monotonic() - began > 0.25
 
 
 def test_other_threads_run_while_calls_are_answered(make, run):
@@ -193,14 +207,19 @@ def test_other_threads_run_while_calls_are_answered(make, run):
 
     thread = threading.Thread(target=other)
     thread.start()
-    with grpc.insecure_channel(target) as channel:
-        method = channel.unary_unary(METHOD)
-        for _ in range(20):
-            for future in [method.future(b"x" * 100, timeout=10, wait_for_ready=True) for _ in range(20)]:
-                assert future.result() == b"x" * 100
-    ended.set()
-    thread.join()
-    assert len(turns) > 20
+    deadline = time.monotonic() + 60
+    try:
+        with grpc.insecure_channel(target) as channel:
+            method = channel.unary_unary(METHOD)
+            rounds = 0
+            while rounds < 20 or len(turns) <= 20:
+                for future in [method.future(b"x" * 100, timeout=60, wait_for_ready=True) for _ in range(20)]:
+                    assert future.result() == b"x" * 100
+                rounds += 1
+                assert time.monotonic() < deadline, f"{len(turns)} turns in {rounds} rounds"
+    finally:
+        ended.set()
+        thread.join()
 
 
 def test_sockets_of_every_family_are_listened_on(make, run, tmp_path):
@@ -209,12 +228,14 @@ def test_sockets_of_every_family_are_listened_on(make, run, tmp_path):
     unix = socket.socket(socket.AF_UNIX)
     unix.bind(path)
     unix.listen()
-    six = socket.create_server(("::1", 0), family=socket.AF_INET6)
-    port = six.getsockname()[1]
-    for one in (unix, six):
-        server.listen(one.detach())
+    server.listen(unix.detach())
+    targets = [target, f"unix:{path}"]
+    with contextlib.suppress(OSError):  # a machine without IPv6
+        six = socket.create_server(("::1", 0), family=socket.AF_INET6)
+        targets.append(f"[::1]:{six.getsockname()[1]}")
+        server.listen(six.detach())
     run(server)
-    for each in (target, f"[::1]:{port}", f"unix:{path}"):
+    for each in targets:
         assert call(each, b"x") == b"x"
 
 
@@ -265,6 +286,17 @@ def take_all_descriptors(taken):
             taken.append(os.dup(0))
 
 
+def seen_to(server, seconds=3.0):
+    """Whether the server was refused a descriptor for the latest connection, once it has tried to accept it."""
+    before = server.statistics()["connections_total"]
+    deadline = time.monotonic() + seconds
+    while not (refused := server.statistics()["refused_connection_limit"]) and time.monotonic() < deadline:
+        if server.statistics()["connections_total"] > before:
+            return False
+        time.sleep(0.01)
+    return bool(refused)
+
+
 def test_without_descriptors_the_server_waits_for_some(make, run):
     """Accepting fails again and again; that must not keep it busy, nor lose the connection."""
     import resource
@@ -281,17 +313,17 @@ def test_without_descriptors_the_server_waits_for_some(make, run):
             # Channels of earlier tests may give descriptors back at any moment.
             take_all_descriptors(taken)
             client.connect(("127.0.0.1", int(target.rpartition(":")[2])))
-            used = time.process_time()
-            time.sleep(0.3)
-            if server.statistics()["refused_connection_limit"]:
+            if seen_to(server):
                 break
         assert server.statistics()["refused_connection_limit"] >= 1
+        used = time.process_time()
+        time.sleep(0.3)
         assert time.process_time() - used < 0.15
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         for one in taken:
             os.close(one)
-    client.settimeout(10)
+    client.settimeout(60)
     client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
     assert client.recv(100)
     for each in clients:
@@ -307,7 +339,7 @@ server = _native.Server({{{method!r}: lambda message: message}}, {{}}, lambda er
 server.listen(int(sys.argv[1]))
 signal.set_wakeup_fd(server.fileno())
 signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background of a shell begin with it ignored
-signal.signal(signal.SIGUSR1, lambda *_: server.drain(0.0, 5.0))
+signal.signal(signal.SIGUSR1, lambda *_: server.drain(0.0, 60.0))
 print("ready", flush=True)
 try:
     server.serve()
@@ -324,7 +356,9 @@ def process(make):
     """A process whose main thread serves an inherited listening socket."""
     listener = socket.create_server(("127.0.0.1", 0))
     target = f"127.0.0.1:{listener.getsockname()[1]}"
-    program = textwrap.dedent(PROGRAM.format(limits=LIMITS, method=METHOD))
+    # Nothing falls due that would wake the server by itself.
+    limits = {**LIMITS, "preface_seconds": 0.0, "call_seconds": 0.0}
+    program = textwrap.dedent(PROGRAM.format(limits=limits, method=METHOD))
     with subprocess.Popen(
         [sys.executable, "-c", program, str(listener.fileno())],
         pass_fds=[listener.fileno()],
@@ -340,14 +374,12 @@ def process(make):
 def test_signals_reach_a_server_in_the_main_thread_at_once(process):
     started, target = process
     assert call(target, b"x") == b"x"
-    began = time.monotonic()
     started.send_signal(signal.SIGINT)
     assert started.stdout.readline() == "interrupted\n"
-    assert time.monotonic() - began < 2
     assert call(target, b"x") == b"x"
     started.send_signal(signal.SIGUSR1)
     assert started.stdout.readline() == "drained\n"
-    assert started.wait(10) == 0
+    assert started.wait(60) == 0
 
 
 def test_an_exit_in_a_handler_of_the_transport_ends_its_call_only():

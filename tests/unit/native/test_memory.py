@@ -115,7 +115,7 @@ def test_idle_connections_cost_little(serve):
     try:
         before = None
         for number in range(400):
-            idle.append(socket.create_connection(address, 10))
+            idle.append(socket.create_connection(address, 60))
             idle[-1].sendall(hello)
             assert idle[-1].recv(65536)
             if number == 100:

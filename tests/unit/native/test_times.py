@@ -1,5 +1,6 @@
 """When the native transport ends calls and connections by itself, and how it goes down."""
 
+import contextlib
 import socket
 import threading
 import time
@@ -23,8 +24,9 @@ def goaways(client):
 
 @pytest.mark.parametrize("sent", [b"", b"PRI * HTTP/2.0\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"])
 def test_a_connection_without_a_preface_is_closed_in_time(serve, sent):
-    transport, address = serve(preface_seconds=0.2)
-    with socket.create_connection(address, 10) as silent:
+    transport, address = serve(preface_seconds=0.5)
+    # What is sent too late resets the connection.
+    with socket.create_connection(address, 60) as silent, contextlib.suppress(ConnectionError):
         silent.sendall(sent)
         while silent.recv(65536):
             pass
@@ -33,7 +35,7 @@ def test_a_connection_without_a_preface_is_closed_in_time(serve, sent):
 
 def test_what_is_no_http2_is_closed_at_once(serve):
     _, address = serve()
-    with socket.create_connection(address, 10) as wrong:
+    with socket.create_connection(address, 60) as wrong:
         wrong.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         with pytest.raises(ConnectionError, match="reset"):  # noqa: PT012
             while wrong.recv(65536):
@@ -42,7 +44,7 @@ def test_what_is_no_http2_is_closed_at_once(serve):
 
 
 def test_an_idle_connection_is_closed_gracefully(serve, connect):
-    _, address = serve(idle_seconds=0.3)
+    _, address = serve(idle_seconds=1.5)
     client = connect(address)
     assert is_alive(client)
     client.read_to_end()
@@ -50,9 +52,10 @@ def test_an_idle_connection_is_closed_gracefully(serve, connect):
 
 
 def test_pings_keep_an_idle_connection_open(serve, connect):
-    _, address = serve(idle_seconds=0.4)
+    _, address = serve(idle_seconds=2.5)
     client = connect(address)
-    for _ in range(10):
+    began = time.monotonic()
+    while time.monotonic() - began < 3.5:
         client.h2.ping(b"12345678")
         client.flush()
         time.sleep(0.1)
@@ -61,7 +64,7 @@ def test_pings_keep_an_idle_connection_open(serve, connect):
 
 
 def test_an_old_connection_answers_what_it_was_sent_and_is_closed(serve, connect):
-    _, address = serve(connection_age_seconds=0.3)
+    _, address = serve(connection_age_seconds=1.5)
     client = connect(address)
     assert is_alive(client)
     client.read_until(lambda: goaways(client))
@@ -80,7 +83,7 @@ def test_a_message_that_does_not_come_ends_its_call(serve, connect, monkeypatch)
     began = time.monotonic()
     stream = client.call(b"half", prefix=b"\0\0\0\1\0", end=False)
     assert client.answer(stream)[0]["grpc-status"] == "4"
-    assert 0.25 < time.monotonic() - began < 3
+    assert 0.25 < time.monotonic() - began < 30
     assert is_alive(client)
     assert transport.statistics()["in_flight"] == 0
 
@@ -117,26 +120,42 @@ def test_a_drain_ends_in_two_steps_and_waits_for_the_peer(serve, connect):
     transport, address = serve()
     client = connect(address)
     assert is_alive(client)
-    thread, done = drain(transport, 5.0)
+    thread, done = drain(transport, 60.0)
     client.read_to_end()
     assert goaways(client) == [2**31 - 1, 1]
     client.socket.close()
-    thread.join(5)
+    thread.join(60)
     assert done == [True]
 
 
 def test_a_call_sent_before_the_goaway_was_seen_is_answered(serve, connect):
-    transport, address = serve()
-    client = connect(address)
+    entered, release = threading.Event(), threading.Event()
+
+    def slow(message):
+        if message == b"slow":
+            entered.set()
+            release.wait(60)
+        return message[::-1]
+
+    transport, address = serve(slow)
+    client, busy = connect(address), connect(address)
     assert is_alive(client)
-    thread, done = drain(transport, 5.0)
-    time.sleep(0.2)
-    # The client has not read the GOAWAY, and so not answered the PING that asks whether it has.
+    assert is_alive(busy)
+    held = busy.call(b"slow")
+    assert entered.wait(60)
+    # Told while the server is busy, so that it says GOAWAY before it reads what is sent now.
+    transport._server.drain(0.0, 60.0)
     stream = client.call(b"abc")
+    release.set()
+    # The client has not read the GOAWAY, and so not answered the PING that asks whether it has.
     assert client.answer(stream)[1] == b"cba"
-    client.read_to_end()
-    client.socket.close()
-    thread.join(5)
+    assert goaways(client)[0] == 2**31 - 1
+    assert busy.answer(held)[1] == b"wols"
+    thread, done = drain(transport, 60.0)
+    for each in (client, busy):
+        each.read_to_end()
+        each.socket.close()
+    thread.join(60)
     assert done == [True]
 
 
@@ -145,23 +164,23 @@ def test_a_connection_that_waits_to_be_accepted_is_served_before_the_end(serve, 
 
     def slow(message):
         entered.set()
-        release.wait(10)
+        release.wait(60)
         return message[::-1]
 
     transport, address = serve(slow)
     busy = connect(address)
     stream = busy.call(b"ab")
-    assert entered.wait(10)
+    assert entered.wait(60)
     waiting = connect(address)
     late = waiting.call(b"cd")
-    thread, done = drain(transport, 5.0)
-    time.sleep(0.1)
+    transport._server.drain(0.0, 60.0)
     release.set()
     assert busy.answer(stream)[1] == b"ba"
     assert waiting.answer(late)[1] == b"dc"
+    thread, done = drain(transport, 60.0)
     for client in (busy, waiting):
         client.socket.close()
-    thread.join(5)
+    thread.join(60)
     assert done == [True]
 
 
@@ -171,20 +190,20 @@ def test_a_drain_is_over_in_time_whatever_is_in_flight(serve, connect):
     client.call(b"half", prefix=b"\0\0\0\1\0", end=False)
     began = time.monotonic()
     assert transport.drain(0.5) is False
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30  # the call has twice as long
     client.read_to_end()
 
 
 def test_a_peer_that_never_answers_the_ping_gets_its_second_goaway_all_the_same(serve):
     transport, address = serve()
-    with socket.create_connection(address, 10) as silent:
+    with socket.create_connection(address, 60) as silent:
         silent.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
-        thread, done = drain(transport, 10.0)
         began = time.monotonic()
+        thread, done = drain(transport, 100.0)
         while silent.recv(65536):
             pass
-        assert 0.8 < time.monotonic() - began < 5
-    thread.join(5)
+        assert 0.8 < time.monotonic() - began < 50
+    thread.join(60)
     assert done == [True]
 
 
