@@ -1,6 +1,7 @@
 """What all commands share: help, usage errors, exit statuses, environment variables."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -11,9 +12,10 @@ from extauthz.minting import SigningKey, key_set
 
 
 def extauthz(*arguments: str, seconds: float = 90) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "extauthz", *arguments], capture_output=True, text=True, timeout=seconds, check=False
-    )
+    # A name server that does not answer must not take longer than a fetch may.
+    environment = {**os.environ, "RES_OPTIONS": "timeout:1 attempts:1"}
+    command = [sys.executable, "-m", "extauthz", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False, env=environment)
 
 
 def test_help_lists_every_command():
@@ -58,6 +60,7 @@ def test_the_story_comes_out_as_told():
 
 def test_a_key_set_is_shown_or_the_reason_why_it_does_not_come(tmp_path):
     import http.server
+    import socket
     import threading
 
     key = SigningKey.generate("ES256", "k")
@@ -84,7 +87,10 @@ def test_a_key_set_is_shown_or_the_reason_why_it_does_not_come(tmp_path):
     assert report["keys"][0]["kid"] == "k"
     server.shutdown()
     server.server_close()
-    failed = extauthz("jwks", url, "http://no-such-host.invalid/keys")
+    with socket.socket() as holder:  # keeps a port that nobody listens on
+        holder.bind(("127.0.0.1", 0))
+        closed = f"http://127.0.0.1:{holder.getsockname()[1]}/keys"
+        failed = extauthz("jwks", closed, "http://no-such-host.invalid/keys")
     assert failed.returncode == 1
     assert "connection refused" in failed.stdout
     assert "does not resolve" in failed.stdout

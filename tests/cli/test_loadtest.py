@@ -19,7 +19,7 @@ import pytest
 from extauthz.cli import main
 from extauthz.mesh.service import run_service
 
-QUICK = ("--duration", "0.5", "--warmup", "0.1", "--calibration", "0.2", "--rate", "200")
+QUICK = ("--duration", "0.5", "--warmup", "0.1", "--calibration", "0.2", "--rate", "200", "--timeout", "60")
 
 
 @dataclass(frozen=True)
@@ -104,18 +104,21 @@ def test_an_interrupt_gives_the_report_of_what_was_done(server, tmp_path: Path, 
         "100",
     ]
     command += ["--calibration", "0", "--warmup", "0", "--report", str(tmp_path), "--json"]
+    began = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     while "answered" not in (line := process.stderr.readline()):
         assert line, "it ended by itself"
     os.kill(process.pid, number)
     stdout, _ = process.communicate(timeout=60)
+    elapsed = time.monotonic() - began
     assert process.returncode == 130
     document = json.loads(stdout)
     assert document["interrupted"]
     (step,) = document["steps"]
     assert 1 < step["seconds"] < 60
-    assert step["calls"]["asked"] == pytest.approx(100 * step["seconds"], abs=20)
+    # Until the interrupt was seen, and none that were not due before the end.
+    assert 100 * step["seconds"] - 20 < step["calls"]["asked"] < 100 * elapsed
     assert json.loads((tmp_path / "report.json").read_text())["interrupted"]
 
 
@@ -149,6 +152,14 @@ def test_without_its_packages_it_says_what_to_install(loadtest, monkeypatch):
     assert "pip install 'extauthz[loadtest]'" in done.stderr
 
 
+def alive(pid: str) -> bool:
+    """Whether the process runs; where nobody reaps orphans, one that has ended stays listed."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def test_a_process_that_is_killed_leaves_no_workers_behind(server):
     command = [
         sys.executable,
@@ -169,8 +180,8 @@ def test_a_process_that_is_killed_leaves_no_workers_behind(server):
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     process.kill()
     process.communicate(timeout=60)
-    deadline = time.monotonic() + 30
-    while any(Path(f"/proc/{child}").exists() for child in children):
+    deadline = time.monotonic() + 60
+    while any(map(alive, children)):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert children

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,12 +41,13 @@ def environment(**variables: str) -> dict[str, str]:
 
 def refused(*arguments: object, **variables: str) -> list[str]:
     """What `serve` says when it ends with status 2; never a stack trace."""
-    began = time.monotonic()
+    # Would be waited for much longer than the end is here.
+    variables.setdefault("EXTAUTHZ_DRAIN", "600")
     done = subprocess.run(
         [sys.executable, "-m", "extauthz", "serve", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         env=environment(**variables),
         stdin=subprocess.DEVNULL,
         check=False,
@@ -55,7 +55,6 @@ def refused(*arguments: object, **variables: str) -> list[str]:
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert " ready on " not in done.stderr
-    assert time.monotonic() - began < 10
     return [line for line in done.stderr.splitlines() if not re.match(r"\d{4}-.* INFO ", line)]
 
 
@@ -85,7 +84,7 @@ def running(command: str, *arguments: object, **variables: str) -> Iterator[tupl
 
 def status(address: str, message: bytes = b"") -> int:
     with grpc.insecure_channel(address) as channel:
-        answer = channel.unary_unary(CHECK_METHOD)(message, timeout=10, wait_for_ready=True)
+        answer = channel.unary_unary(CHECK_METHOD)(message, timeout=60, wait_for_ready=True)
     return int(CheckResponse.FromString(answer).status.code)
 
 
@@ -176,7 +175,7 @@ def test_a_port_range_that_is_in_use_ends_all_workers(policy: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         said = refused(
-            "--policy", policy, "--workers", "2", "--listen", f"127.0.0.1:{port}-{port + 1}", "--admin", "off"
+            "--policy", policy, "--workers", "2", "--listen", f"127.0.0.1:{port - 1}-{port}", "--admin", "off"
         )
     assert any("in use by another process" in line for line in said)
 
@@ -196,7 +195,7 @@ def test_options_come_from_variables_too(policy: Path, tmp_path: Path) -> None:
         assert addresses[0] == f"unix:{path}"
         assert path.stat().st_mode & 0o777 == 0o600
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 def test_every_option_of_serve_has_a_variable() -> None:
@@ -241,7 +240,7 @@ def test_null_allows_everything_and_says_so() -> None:
     assert status(address) == 0
     assert status(address, b"garbage \xff") == 0
     process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert any("EVERY request is ALLOWED" in line for line in said)
     process.stderr.close()
 
@@ -258,7 +257,7 @@ def test_null_takes_no_policies(policy: Path) -> None:
 
 def test_healthcheck_of_nothing_is_negative(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "extauthz", "healthcheck", "--listen", f"unix:{tmp_path}/s"],
+        [sys.executable, "-m", "extauthz", "healthcheck", "--listen", f"unix:{tmp_path}/s", "--timeout", "30"],
         capture_output=True,
         text=True,
         env=environment(),

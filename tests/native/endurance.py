@@ -82,7 +82,7 @@ def endure(calls: int, connections: int) -> Endurance:
 
 
 def _answered(address: tuple[str, int], batch: bytes) -> None:
-    with socket.create_connection(address, 30) as peer:
+    with socket.create_connection(address, 60) as peer:
         peer.sendall(batch)
         tail = b""
         while PONG not in tail:
@@ -97,7 +97,7 @@ def _answered(address: tuple[str, int], batch: bytes) -> None:
 
 
 def _come_and_go(address: tuple[str, int], number: int) -> None:
-    peer = socket.create_connection(address, 30)
+    peer = socket.create_connection(address, 60)
     if number % 3:
         peer.sendall(HELLO if number % 3 == 1 else HELLO[: number % len(HELLO)])
     # A reset leaves no port waiting for its time: there are not as many ports as connections here.
@@ -106,7 +106,7 @@ def _come_and_go(address: tuple[str, int], number: int) -> None:
 
 
 def _settled(server: Server) -> dict[str, int]:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while (found := server.statistics()).get("connections") and time.monotonic() < end:
         time.sleep(0.1)
     return found
@@ -118,16 +118,19 @@ def stay_idle(connections: int, transport: str = "native") -> Idle:
     before = server.statistics()["memory"]
     peers = []
     for number in range(connections):
-        peer = socket.create_connection(server.address, 30)
+        peer = socket.create_connection(server.address, 60)
         if number % 10:
             peer.sendall(HELLO)
         peers.append(peer)
+    end = time.monotonic() + 60
+    while server.statistics().get("connections", connections) < connections and time.monotonic() < end:
+        time.sleep(0.1)
     time.sleep(0.5)
     first = server.statistics()
     time.sleep(2.0)
     second = server.statistics()
     with grpc.insecure_channel("{}:{}".format(*server.address)) as channel:
-        channel.unary_unary(METHOD)(server.good, timeout=30, wait_for_ready=True)
+        channel.unary_unary(METHOD)(server.good, timeout=60, wait_for_ready=True)
     answered = server.statistics()["allowed"] == 1
     for peer in peers:
         peer.close()

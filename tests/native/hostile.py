@@ -38,6 +38,10 @@ from seeds import every
 
 HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SettingsFrame(0).serialize()
 ATTACKERS = 12
+CALLS_A_SECOND = 20
+"""That the steady client makes at least; a busy machine gets more time for them, in which the attacks go on."""
+PATIENCE = 60.0
+"""Seconds for what is only late on a busy machine."""
 HEADERS = [
     (":method", "POST"),
     (":scheme", "http"),
@@ -266,11 +270,11 @@ ATTACKS: tuple[Callable[[Attack], None], ...] = (
 class Attack:
     """One attack under way: its connections are closed when it is over."""
 
-    def __init__(self, address: tuple[str, int], rng: random.Random, seeds: list[bytes], end: float) -> None:
+    def __init__(self, address: tuple[str, int], rng: random.Random, seeds: list[bytes], over: threading.Event) -> None:
         self.random = rng
         self.seeds = seeds
         self._address = address
-        self._end = end
+        self._over = over
         self._peers: list[Peer] = []
 
     def open(self, **options: bool) -> Peer:
@@ -281,7 +285,7 @@ class Attack:
 
     def rest(self, seconds: float) -> None:
         """Leave things as they are for a moment."""
-        time.sleep(max(0.0, min(seconds, self._end - time.monotonic())))
+        self._over.wait(seconds)
 
     def close(self) -> int:
         """Close every connection; how much was sent over them, in volleys."""
@@ -290,9 +294,10 @@ class Attack:
         return sum(peer.volleys for peer in self._peers)
 
 
-def attack(address: tuple[str, int], seconds: float, seed: int, seeds: list[bytes]) -> tuple[int, dict[str, int]]:
-    """Attack from several threads at once; how many volleys were sent, and how often each attack was tried."""
-    end = time.monotonic() + seconds
+def attack(
+    address: tuple[str, int], over: threading.Event, seed: int, seeds: list[bytes]
+) -> tuple[int, dict[str, int]]:
+    """Attack from several threads at once until it is over; how many volleys, and how often each attack was tried."""
     tried = dict.fromkeys((one.__name__ for one in ATTACKS), 0)
     volleys: list[int] = []
 
@@ -300,11 +305,11 @@ def attack(address: tuple[str, int], seconds: float, seed: int, seeds: list[byte
         rng = random.Random(seed * 1000 + number)
         order = rng.sample(ATTACKS, len(ATTACKS))
         turn = 0
-        while time.monotonic() < end:
+        while not over.is_set():
             kind = order[turn % len(order)]
             turn += 1
             tried[kind.__name__] += 1
-            one = Attack(address, rng, seeds, end)
+            one = Attack(address, rng, seeds, over)
             # That the server ends a connection is what is hoped for.
             with contextlib.suppress(OSError):
                 kind(one)
@@ -321,13 +326,16 @@ def attack(address: tuple[str, int], seconds: float, seed: int, seeds: list[byte
 # ---- the steady client --------------------------------------------------------------------------------
 
 
-def steady(server: Server, end: float, middle: float) -> tuple[int, list[str], float, int]:
-    """Calls over one connection until `end`: how many, failures, the slowest, the server's memory at `middle`."""
+def steady(server: Server, seconds: float) -> tuple[int, list[str], float, int]:
+    """Calls over one connection for so long: how many, failures, the slowest, the server's memory after a third."""
     calls, failures, slowest, memory = 0, [], 0.0, 0
+    start = time.monotonic()
     with grpc.insecure_channel("{}:{}".format(*server.address)) as channel:
         check = channel.unary_unary(METHOD)
         answers = {message: check(message, timeout=30, wait_for_ready=True) for message in (server.good, server.bad)}
-        while (began := time.monotonic()) < end:
+        while (began := time.monotonic()) < start + seconds or (
+            (calls <= seconds * CALLS_A_SECOND or not memory) and began < start + seconds + PATIENCE
+        ):
             message = server.bad if calls % 2 else server.good
             try:
                 if check(message, timeout=30) != answers[message]:
@@ -336,7 +344,7 @@ def steady(server: Server, end: float, middle: float) -> tuple[int, list[str], f
                 failures.append(f"{error.code()}: {error.details()}")  # type: ignore[attr-defined]
             calls += 1
             slowest = max(slowest, time.monotonic() - began)
-            if not memory and began > middle:
+            if not memory and began > start + seconds / 3:
                 memory = server.statistics()["memory"]
             time.sleep(0.001)
     return calls, failures, slowest, memory
@@ -353,12 +361,13 @@ def settle(server: Server, seconds: float) -> dict[str, int]:
 def campaign(seconds: float, seed: int = 1, transport: str = "native") -> Report:
     """Attack a server for so long, beside a steady client."""
     server = Server(transport)
-    command = [sys.executable, __file__, "attack", json.dumps(server.address), str(seconds), str(seed)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as attackers:
-        now = time.monotonic()
-        calls, failures, slowest, early = steady(server, now + seconds, now + seconds / 3)
+    command = [sys.executable, __file__, "attack", json.dumps(server.address), str(seed)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as attackers:
+        assert attackers.stdout is not None
+        assert attackers.stdout.readline() == "attacking\n"
+        calls, failures, slowest, early = steady(server, seconds)
         volleys, tried = json.loads(attackers.communicate()[0])
-    statistics = settle(server, CALL_SECONDS + 5)
+    statistics = settle(server, CALL_SECONDS + PATIENCE)
     memory = statistics.pop("memory")
     if status := server.close():
         failures.append(f"the server ended with status {status}")
@@ -366,9 +375,12 @@ def campaign(seconds: float, seed: int = 1, transport: str = "native") -> Report
 
 
 def main(arguments: list[str]) -> None:
-    """The attackers' process, or the whole, by the first argument."""
+    """The attackers' process, which attacks until its standard input ends, or the whole, by the first argument."""
     if arguments[0] == "attack":
-        print(json.dumps(attack(tuple(json.loads(arguments[1])), float(arguments[2]), int(arguments[3]), every())))
+        over = threading.Event()
+        threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+        print("attacking", flush=True)
+        print(json.dumps(attack(tuple(json.loads(arguments[1])), over, int(arguments[2]), every())))
     else:
         print(json.dumps(asdict(campaign(float(arguments[0]), 1, *arguments[1:])), indent=2))
 

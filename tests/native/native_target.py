@@ -99,7 +99,7 @@ class Server:
 
     def close(self) -> int:
         """End it; its exit status."""
-        self.process.communicate(timeout=20)
+        self.process.communicate(timeout=60)
         return self.process.returncode
 
     def _line(self) -> Any:

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.skipif(not native.available()[0], reason="the native tr
 def test_hostile_peers_harm_nobody_else():
     report = hostile.campaign(SECONDS)
     assert report.failures == []
-    assert report.calls > SECONDS * 20
-    assert report.slowest < 5
+    assert report.calls > SECONDS * hostile.CALLS_A_SECOND
+    assert report.slowest < 15
     assert all(report.attacks.values()) or SECONDS < 10
     assert report.statistics["connections"] == report.statistics["in_flight"] == report.statistics["held_bytes"] == 0
     assert report.statistics["wrongly_allowed"] == report.statistics["crashed"] == 0
