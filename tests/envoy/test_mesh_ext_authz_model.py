@@ -125,7 +125,7 @@ def test_every_kind_of_answer_has_the_effect_that_is_modelled() -> None:
             one = cluster(f"stub-{number}", [f"127.0.0.1:{server.sockets[0].getsockname()[1]}"], grpc=True)
             one.health_checks = []
             clusters.append(one)
-            filters = ext_authz_filters(Resources(), settings=ExtAuthzSettings(f"stub-{number}"))
+            filters = ext_authz_filters(Resources(), settings=ExtAuthzSettings(f"stub-{number}", timeout=60))
             filters[0].name = f"{EXT_AUTHZ_FILTER}.stub"
             listeners.append(recording_listener(f"stub-{number}", filters))
         async with run_harness(clusters=clusters) as harness:

@@ -38,7 +38,7 @@ def verify(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=110,
         env={name: value for name, value in os.environ.items() if not name.startswith("EXTAUTHZ_")},
     )
 

@@ -165,11 +165,11 @@ def test_what_takes_too_long_is_a_hang(subject, store, monkeypatch):
 
 
 def test_what_is_slow_once_is_not_a_hang(subject, store, monkeypatch):
-    monkeypatch.setattr(hostile_runner, "HANG_SECONDS", 0.5)
+    monkeypatch.setattr(hostile_runner, "HANG_SECONDS", 2.0)
     slow = iter([True])
 
     def check(message):
-        time.sleep(0.51 if next(slow, False) else 0)
+        time.sleep(2.01 if next(slow, False) else 0)
         return subject.check(message)
 
     assert run_inputs(Requests(replace(subject, check=check), SEED), SEED, range(10), store).hangs == 0

@@ -128,9 +128,9 @@ def test_the_first_cookie_of_a_name_counts_less_its_quotes():
     "text", ["." * 65536, "a." * 32768, "=" * 65536, "a" * 65536 + ".b.c", compact_json("x" * 65000).decode()]
 )
 def test_long_tokens_take_linear_time(text):
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(jws.InvalidToken):
         jws.parse(text)
     query.without("/?" + text.replace(".", "&"), "x")
     cookies.read([text.replace(".", ";")], ["x"])
-    assert time.perf_counter() - started < 2
+    assert time.thread_time() - started < 2

@@ -108,8 +108,8 @@ def test_any_bytes_are_read_or_refused(data):
     "text", [b"[" * 65536, b'"' + b"\\" * 65535, b"{a:" * 20000, b"'" * 65536, b"1" * 65536, b"[1," * 20000]
 )
 def test_hostile_text_takes_linear_time(text):
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(InvalidJson):
         parse(text)
     # Milliseconds when linear; the bound only tells that from quadratic.
-    assert time.perf_counter() - started < 2
+    assert time.thread_time() - started < 2

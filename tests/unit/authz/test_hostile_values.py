@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import perf_counter
+from time import thread_time
 
 import pytest
 
@@ -11,7 +11,8 @@ from extauthz.request import Request
 
 LENGTH = 10_000
 LIMIT = 2.0
-"""Seconds for compiling and deciding; hundreds of times what it takes, and a fraction of what backtracking would."""
+"""Seconds of processor time for compiling and deciding; hundreds of times what it takes, and a fraction of what
+backtracking would."""
 
 STARS = "*a" * (LENGTH // 2)
 SEGMENTS = "/{*}" * (LENGTH // 4)
@@ -42,15 +43,15 @@ PRINCIPAL = "spiffe://t" + "/ns/a" * (LENGTH // 10) + "/sa/b" * (LENGTH // 10)
 def test_a_long_value_costs_its_length(
     allows: Callable[..., bool], request_: Request, condition: dict[str, list[str]]
 ) -> None:
-    start = perf_counter()
+    start = thread_time()
     allows(request_, **condition)
-    assert perf_counter() - start < LIMIT
+    assert thread_time() - start < LIMIT
 
 
 def test_a_long_request_principal_costs_its_length(allows: Callable[..., bool]) -> None:
     claims = {"iss": "a" * LENGTH, "sub": "/" * LENGTH, "groups": ["a" * LENGTH] * 10}
-    start = perf_counter()
+    start = thread_time()
     allows(claims=claims, request_principals=["*" + "a" * LENGTH + "/*", STARS])
     allows(claims=claims, key="request.auth.claims[groups]", values=[STARS])
     allows(claims=claims, key="request.auth.claims" + "[a]" * LENGTH, values=["x"])
-    assert perf_counter() - start < LIMIT
+    assert thread_time() - start < LIMIT
