@@ -186,7 +186,7 @@ def test_every_alert_says_what_it_means_and_what_to_do():
         ("ExtauthzReloadFailed", {"extauthz_policy_last_reload_successful"}),
         ("ExtauthzDenialsJump", {"extauthz_decisions_total"}),
         ("ExtauthzErrors", {"extauthz_check_errors_total", "extauthz_grpc_calls_total"}),
-        ("ExtauthzSlow", {"extauthz_check_duration_seconds_bucket"}),
+        ("ExtauthzSlow", {"extauthz_check_duration_seconds_bucket", "extauthz_check_duration_seconds_count"}),
     ],
 )
 def test_an_alert_looks_at_what_it_is_about(alert, seen):
