@@ -22,6 +22,7 @@ from extauthz.server.control import WorkerGone
 from extauthz.server.listeners import Address, for_worker
 from extauthz.server.metrics import NO_LABELS, Snapshot, merge, only_counters
 from extauthz.server.options import ServeOptions
+from extauthz.server.process import ProcessStatistics
 from extauthz.server.worker_process import WorkerProcess
 
 _log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Workers:
         # Two pools: what only looks must not wait for what changes, a reload that compiles for seconds.
         self._pool = ThreadPoolExecutor(options.workers, thread_name_prefix="worker")
         self._lookers = ThreadPoolExecutor(options.workers, thread_name_prefix="worker-look")
+        self._process = ProcessStatistics()
         self._serving = False
 
     def load(self) -> str:
@@ -109,7 +111,9 @@ class Workers:
 
     def snapshot(self) -> Snapshot:
         """See `Site`."""
-        found = merge([part for parts in self._lookers.map(_Slot.snapshots, self._slots) for part in parts])
+        parts = [part for parts in self._lookers.map(_Slot.snapshots, self._slots) for part in parts]
+        # Of all processes this one began first: that a worker was replaced must not look like a restart.
+        found = merge([self._process.snapshot(), *parts])
         found["workers"] = {NO_LABELS: sum(slot.alive() for slot in self._slots)}
         found["worker_restarts"] = {NO_LABELS: sum(slot.restarts for slot in self._slots)}
         return found

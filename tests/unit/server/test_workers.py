@@ -100,6 +100,20 @@ def test_a_killed_worker_is_replaced_and_its_counts_stay(start: Start, tmp_path:
     counted(server, 12)
 
 
+def test_the_start_time_is_that_of_the_parent_whatever_becomes_of_workers(start: Start) -> None:
+    server = start()
+
+    def began() -> str:
+        (line,) = (line for line in server.admin("/metrics")[1].splitlines() if line.startswith("process_start_time"))
+        return line
+
+    first = began()
+    for restarts, pid in enumerate(pids(server), 1):
+        os.kill(pid, signal.SIGKILL)
+        server.wait_until(lambda restarts=restarts: server.metric("worker_restarts_total") == restarts)
+    assert began() == first
+
+
 def test_a_worker_that_dies_again_and_again_is_replaced_ever_more_slowly(start: Start) -> None:
     server = start()
     for restarts in range(1, 4):
