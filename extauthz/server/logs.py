@@ -23,6 +23,9 @@ FORMATS = ("text", "json")
 
 STACK_INTERVAL_SECONDS = 1.0
 
+CLOSE_SECONDS = 3.0
+"""How long the last lines may take: more than a thread waits for its turn on a busy machine."""
+
 
 def check_options(log_format: str, level: str) -> None:
     """Raises UsageError for a format and a level that do not exist, one line each."""
@@ -60,7 +63,7 @@ class Log:
         """
         self.writer.put(f"extauthz ready on {', '.join(map(str, addresses))}")
 
-    def close(self, seconds: float = 1.0) -> None:
+    def close(self, seconds: float = CLOSE_SECONDS) -> None:
         """Write out what waits, for at most `seconds`, and leave the loggers as they were."""
         logging.getLogger().removeHandler(self._handler)
         logging.getLogger(ROOT).setLevel(logging.NOTSET)
