@@ -111,7 +111,7 @@ class Cache(Generic[T]):
                 self.bytes += entry.size - old.size
             entries[key] = entry
             while self.bytes > self.max_bytes:
-                self._evict()
+                self._evict(entry)
         finally:
             self._lock.release()
 
@@ -125,14 +125,16 @@ class Cache(Generic[T]):
                 return
             self._drop()
 
-    def _evict(self) -> None:
-        """Drop the next entry without a mark."""
+    def _evict(self, spared: Entry[T] | None = None) -> None:
+        """Drop the next entry without a mark, another one than `spared`."""
         hand = self._hand
         for _ in range(_CHANCES):
             entry = self.entries[hand[0]]
-            if not entry.used:
+            if not entry.used and entry is not spared:
                 break
             entry.used = False
+            hand.rotate(-1)
+        if self.entries[hand[0]] is spared:
             hand.rotate(-1)
         self._drop()
         self.evictions += 1

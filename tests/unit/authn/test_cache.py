@@ -123,6 +123,16 @@ def test_a_key_that_is_stored_again_has_one_place():
     assert_counts_are_true(cache)
 
 
+def test_an_entry_that_replaces_a_smaller_one_is_not_what_goes_for_it():
+    cache = Cache(10, 3 * ENTRY_BYTES)
+    for key in ("a", "b", "c"):
+        cache.store(key, entry(), 1.0)
+    cache.store("a", larger := entry(size=ENTRY_BYTES), 1.0)
+    assert cache.entries["a"] is larger
+    assert len(cache.entries) == 2
+    assert_counts_are_true(cache)
+
+
 def test_storing_from_several_threads_loses_no_count():
     cache = Cache(50, 10**6)
 
