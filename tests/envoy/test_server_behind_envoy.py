@@ -9,13 +9,14 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -275,6 +276,69 @@ def test_connections_that_are_ended_for_their_age_lose_no_request(transport: str
         eventually(lambda: envoy.counter("cluster.authz.upstream_cx_close_notify") >= 5)
         statuses = load.end()
     assert set(statuses) == {200}
+
+
+class Balancer:
+    """Passes each new connection to the next replica, as a Service's address does; counts the bytes that each got."""
+
+    def __init__(self, path: Path) -> None:
+        self.replicas: list[Path] = []
+        self.received: Counter[Path] = Counter()
+        self._made = 0
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                replica = self.replicas[self._made % len(self.replicas)]
+                self._made += 1
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(str(replica))
+                threading.Thread(target=self._pass, args=(client, server, replica), daemon=True).start()
+                threading.Thread(target=self._pass, args=(server, client, None), daemon=True).start()
+
+    def _pass(self, source: socket.socket, target: socket.socket, replica: Path | None) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if replica is not None:
+                    self.received[replica] += len(data)
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+
+@pytest.mark.parametrize("age", ["0.3", "0"], ids=["connections end", "connections stay"])
+def test_load_moves_to_a_new_replica_when_connections_end_for_their_age(
+    transport: str, age: str, tmp_path: Path
+) -> None:
+    old, new = (Server(tmp_path / name, transport, "--max-connection-age", age) for name in ("old", "new"))
+    document = bootstrap([tmp_path / "service"])
+    # Their connections move as well, and are not what is counted.
+    del document["static_resources"]["clusters"][0]["health_checks"]
+    with ExitStack() as stack:
+        balancer = stack.enter_context(closing(Balancer(tmp_path / "service")))
+        for server in (old, new):
+            server.start()
+            stack.callback(server.kill)
+        balancer.replicas = [old.path]
+        load = Load(stack.enter_context(run_envoy(document)), clients=1)
+        stack.callback(load.end)
+        eventually(lambda: load.statuses[200] > 10)
+        balancer.replicas = [new.path, old.path]
+        if age == "0":
+            before = load.statuses[200]
+            eventually(lambda: load.statuses[200] > before + 300)
+            assert new.path not in balancer.received
+        else:
+            eventually(lambda: balancer.received[new.path] > 10_000)
+        assert set(load.end()) == {200}
 
 
 def test_pings_of_an_idle_envoy_are_not_answered_with_goaway(transport: str, tmp_path: Path) -> None:
