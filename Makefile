@@ -55,7 +55,7 @@ format: $(READY)  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) load-tools  ## Measure everything (some twelve minutes), show it in README and docs
+bench: $(READY) load-tools  ## Measure everything (some fourteen minutes), show it in README and docs
 	$(BIN)/python -m benchmarks
 
 bench-quick: $(READY) load-tools  ## Measure roughly (two minutes), beside the committed results
