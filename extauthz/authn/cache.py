@@ -96,22 +96,24 @@ class Cache(Generic[T]):
         if entry.size > self.max_bytes or self.max_entries < 1 or not self._lock.acquire(False):
             return
         try:
-            entries = self.entries
+            entries, hand = self.entries, self._hand
             old = entries.get(key)
-            if old is None:
-                if len(entries) < self.max_entries and self.bytes + entry.size <= self.max_bytes:
-                    self._sweep(now)
-                else:
-                    # No sweep beside it: an entry that one moves on the other would never come to.
-                    while entries and (len(entries) >= self.max_entries or self.bytes + entry.size > self.max_bytes):
-                        self._evict()
-                self._hand.append(key)
-                self.bytes += entry.size
-            else:
+            if old is not None:
+                entries[key] = entry
                 self.bytes += entry.size - old.size
+                while self.bytes > self.max_bytes:
+                    self._evict(entry)
+                return
+            if len(entries) < self.max_entries and self.bytes + entry.size <= self.max_bytes:
+                self._sweep(now)
+            else:
+                # No sweep beside it: an entry that one moves on the other would never come to.
+                while hand and (len(entries) >= self.max_entries or self.bytes + entry.size > self.max_bytes):
+                    self._evict()
+            # In this order: if memory runs out between them, the hand still comes to nothing that is not there.
             entries[key] = entry
-            while self.bytes > self.max_bytes:
-                self._evict(entry)
+            hand.append(key)
+            self.bytes += entry.size
         finally:
             self._lock.release()
 
