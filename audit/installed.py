@@ -74,7 +74,8 @@ def changed_files(found: metadata.Distribution) -> list[str]:
     """Files of a distribution that are not what its RECORD says, or gone."""
     changed = []
     # Not `found.files`: newer Pythons leave out of it what is gone.
-    for name, said, _ in csv.reader((found.read_text("RECORD") or "").splitlines()):
+    rows = csv.reader((found.read_text("RECORD") or "").splitlines())
+    for name, said, *_ in (row for row in rows if len(row) > 1):
         algorithm, _, wanted = said.partition("=")
         if algorithm != "sha256":
             continue
