@@ -99,8 +99,8 @@ def test_the_storys_key_server_is_reached_in_the_cluster(nginx, fetcher, source_
     (state,) = made.states()
     assert state.via == ("ServiceEntry istio-system/nginx-proxy",)
     os.replace(tmp_path / "jwks.json", tmp_path / "gone.json")
-    eventually(lambda: made.states()[0].failures > 0)
-    assert "404" in made.states()[0].error
+    eventually(lambda: "404" in made.states()[0].error)
+    assert made.states()[0].failures > 0
     assert [one.kid for one in source.key_set.keys] == [key.kid]
 
 
