@@ -80,7 +80,8 @@ class GrpcioTransport:
                 # What is left are answers on their way out, and health watches, which never end by themselves.
                 ended.wait(min(FLUSH_SECONDS, max(0.0, deadline - time.monotonic())))
                 break
-        complete = self._pool.in_flight == 0
+        # Calls have ended before their threads have noted it; only from the deadline on gRPC ends them itself.
+        complete = self._pool.in_flight == 0 or (ended.is_set() and time.monotonic() < deadline)
         self.stop()
         return complete
 
