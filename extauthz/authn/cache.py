@@ -96,26 +96,30 @@ class Cache(Generic[T]):
         if entry.size > self.max_bytes or self.max_entries < 1 or not self._lock.acquire(False):
             return
         try:
-            entries, hand = self.entries, self._hand
-            old = entries.get(key)
-            if old is not None:
-                entries[key] = entry
-                self.bytes += entry.size - old.size
-                while self.bytes > self.max_bytes:
-                    self._evict(entry)
-                return
-            if len(entries) < self.max_entries and self.bytes + entry.size <= self.max_bytes:
-                self._sweep(now)
-            else:
+            hand = self._hand
+            if self._needs_room(key, entry):
                 # No sweep beside it: an entry that one moves on the other would never come to.
-                while hand and (len(entries) >= self.max_entries or self.bytes + entry.size > self.max_bytes):
+                while hand and self._needs_room(key, entry):
                     self._evict()
+            else:
+                self._sweep(now)
+            old = self.entries.get(key)
             # In this order: if memory runs out between them, the hand still comes to nothing that is not there.
-            entries[key] = entry
-            hand.append(key)
-            self.bytes += entry.size
+            self.entries[key] = entry
+            if old is None:
+                hand.append(key)
+                self.bytes += entry.size
+            else:
+                self.bytes += entry.size - old.size
         finally:
             self._lock.release()
+
+    def _needs_room(self, key: Hashable, entry: Entry[T]) -> bool:
+        """Whether other entries have to go before this one may be kept under its key."""
+        old = self.entries.get(key)
+        if old is not None:
+            return self.bytes - old.size + entry.size > self.max_bytes
+        return len(self.entries) >= self.max_entries or self.bytes + entry.size > self.max_bytes
 
     def _sweep(self, now: float) -> None:
         """Drop the next entries if they are of no use; the first one of use ends that and has its turn again later."""
@@ -127,16 +131,14 @@ class Cache(Generic[T]):
                 return
             self._drop()
 
-    def _evict(self, spared: Entry[T] | None = None) -> None:
-        """Drop the next entry without a mark, another one than `spared`."""
+    def _evict(self) -> None:
+        """Drop the next entry without a mark."""
         hand = self._hand
         for _ in range(_CHANCES):
             entry = self.entries[hand[0]]
-            if not entry.used and entry is not spared:
+            if not entry.used:
                 break
             entry.used = False
-            hand.rotate(-1)
-        if self.entries[hand[0]] is spared:
             hand.rotate(-1)
         self._drop()
         self.evictions += 1
